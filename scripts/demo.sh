@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# Makes .venv, writes the synthetic capture and reconstructs it: meshes, held-out renders, figures, a contact sheet.
+# Usage: scripts/demo.sh [RUN_FOLDER] (default runs/demo). DEMO_SECONDS sets the training time (default 90).
+set -euo pipefail
+. "$(dirname "$0")/environment.sh"
+
+run="${1:-runs/demo}"
+capture="$run-capture"
+resfields-ngp synth "$capture" --overwrite
+resfields-ngp reconstruct "$capture" --out "$run" --scene scenes/synthetic.toml \
+  --seconds "${DEMO_SECONDS:-90}" --overwrite

@@ -1,0 +1,5 @@
+#!/usr/bin/env bash
+# Makes .venv with the pinned packages and passes the tests. Arguments go to pytest: scripts/test.sh -k hash_grid
+set -euo pipefail
+. "$(dirname "$0")/environment.sh"
+python -m pytest "$@"

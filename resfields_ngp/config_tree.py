@@ -16,7 +16,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 
 class ConfigError(ValueError):
-    """A setting is unknown or has a value that is not allowed; the message says where, and what is."""
+    """A setting is unknown or its value is not allowed; the message says where, and what is."""
 
 
 def choice(registry: Mapping[str, type], default: str) -> Any:

@@ -16,7 +16,7 @@ make_environment() {
   echo "Installing into .venv (a few minutes the first time) ..."
   rm -f .venv/installed
   "$python" -m venv --clear .venv
-  .venv/bin/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+  .venv/bin/python -m pip install -qq -c constraints.txt -e '.[dev]'
   pins_digest >.venv/installed
 }
 

@@ -1,0 +1,236 @@
+"""The run folder: where one reconstruction keeps its settings, checkpoints, figures and meshes."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from . import __version__
+from .checkpoint import CheckpointError, latest_checkpoint, save_checkpoint
+from .config_tree import differing_keys
+from .writing import write_whole
+
+FREE_TO_CHANGE = (
+    "training.device",
+    "training.threads",
+    "training.seconds",
+    "training.steps",
+    "meshing.",
+    "imaging.",
+    "evaluation.",
+)
+"""Settings, or tables of them, that a resumed run may have otherwise than when it began."""
+
+_PACKAGES = ("torch", "numpy", "numba", "scipy", "opencv-python-headless", "safetensors", "trimesh")
+
+
+class RunFolderError(ValueError):
+    """The run folder cannot be used as asked; the message names it and the option that helps."""
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """An existing folder of ``config.json``, ``env.json``, ``metrics.jsonl``, ``checkpoints/``."""
+
+    path: Path
+    """The folder."""
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where the checkpoints are."""
+        return self.path / "checkpoints"
+
+    @property
+    def config_path(self) -> Path:
+        """The resolved settings, which can be passed back with ``--scene``."""
+        return self.path / "config.json"
+
+    @property
+    def metrics_path(self) -> Path:
+        """One JSON object a line, appended as training goes."""
+        return self.path / "metrics.jsonl"
+
+    @staticmethod
+    def open(path: str | os.PathLike[str]) -> RunFolder:
+        """Returns the run folder of an earlier ``train`` or ``reconstruct``.
+
+        Raises:
+            FileNotFoundError: There is none.
+        """
+        run = RunFolder(Path(path))
+        if not run.config_path.is_file():
+            raise FileNotFoundError(
+                f"{run.path}: no config.json; a run folder made by train or reconstruct is needed"
+            )
+        return run
+
+    @staticmethod
+    def create(
+        path: str | os.PathLike[str],
+        settings: Mapping[str, Any],
+        resume: bool = False,
+        overwrite: bool = False,
+    ) -> RunFolder:
+        """Makes a run folder, or takes up a used one where that is asked for.
+
+        Args:
+            path: The folder; its parents are made too.
+            settings: The resolved config as a table; written to ``config.json``.
+            resume: Go on in a folder with the same settings, from its latest checkpoint.
+            overwrite: Delete the run that is there first. Folders that are no run are left alone.
+
+        Raises:
+            RunFolderError: The folder is used, or holds a run with other settings.
+            OSError: It cannot be written.
+        """
+        run = RunFolder(Path(path))
+        if run.path.exists() and not run.path.is_dir():
+            raise RunFolderError(f"{run.path}: a file is there; choose another --out")
+        if run.path.is_dir() and any(run.path.iterdir()):
+            run._take_up_used(settings, resume, overwrite)
+        try:
+            run.checkpoints.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OSError(error.errno, f"{run.path}: not writable; choose another --out") from None
+        for partial in run.checkpoints.glob(".*.partial*"):
+            partial.unlink(missing_ok=True)
+        write_whole(run.config_path, json.dumps(settings, indent=1).encode())
+        write_whole(run.path / "env.json", json.dumps(environment(), indent=1).encode())
+        return run
+
+    def settings(self) -> dict[str, Any]:
+        """Returns the table in ``config.json``."""
+        return json.loads(self.config_path.read_text())
+
+    def append_metrics(self, metrics: Mapping[str, Any]) -> None:
+        """Adds one line to ``metrics.jsonl``."""
+        with open(self.metrics_path, "ab+") as file:
+            if file.tell() and not _ends_line(file):
+                file.write(b"\n")
+            file.write(json.dumps(metrics).encode() + b"\n")
+
+    def drop_metrics_after(self, step: int) -> None:
+        """Removes the lines of steps that a resumed run is going to do again, and cut-off lines."""
+        if not self.metrics_path.is_file():
+            return
+        kept = [
+            line for line in self.metrics_path.read_bytes().splitlines() if _step_of(line) <= step
+        ]
+        write_whole(self.metrics_path, b"".join(line + b"\n" for line in kept))
+
+    def save_checkpoint(
+        self, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any]
+    ) -> Path:
+        """Writes a checkpoint atomically; see `checkpoint.save_checkpoint`."""
+        return save_checkpoint(self.checkpoints, step, tensors, state)
+
+    def latest_checkpoint(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """Returns tensors and state (``step`` among them) of the newest readable checkpoint.
+
+        None where there is none yet; see `checkpoint.latest_checkpoint`.
+        """
+        found = latest_checkpoint(self.checkpoints)
+        return (found.tensors, {"step": found.step} | found.state) if found else None
+
+    def _take_up_used(self, settings: Mapping[str, Any], resume: bool, overwrite: bool) -> None:
+        """Checks that a folder with something in it may be used, and clears it where asked."""
+        if not self.config_path.is_file():
+            raise RunFolderError(
+                f"{self.path}: not empty and not a run folder; choose another --out"
+            )
+        if overwrite:
+            self._clear()
+        elif resume:
+            check_same_settings(self.settings(), settings, self.config_path)
+        else:
+            raise RunFolderError(
+                f"{self.path}: already used; pass --resume to go on with that run,"
+                " --overwrite to delete it, or another --out"
+            )
+
+    def _clear(self) -> None:
+        """Deletes everything in the folder, ``config.json`` last: until then it counts as a run."""
+        entries = sorted(self.path.iterdir(), key=lambda entry: entry == self.config_path)
+        for entry in entries:
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry)
+            else:
+                entry.unlink()
+
+
+def check_same_settings(
+    stored: Mapping[str, Any], wanted: Mapping[str, Any], source: str | os.PathLike[str]
+) -> None:
+    """Checks that two tables agree in all that shapes the training.
+
+    Raises:
+        CheckpointError: They differ; the message names the keys.
+    """
+    keys = [key for key in differing_keys(stored, wanted) if not key.startswith(FREE_TO_CHANGE)]
+    if keys:
+        shown = ", ".join(keys[:6]) + (", ..." if len(keys) > 6 else "")
+        raise CheckpointError(
+            f"{source}: the run there has other settings for {shown};"
+            " leave them out to resume it, or pass --overwrite"
+        )
+
+
+def environment() -> dict[str, Any]:
+    """Returns the versions and machine that a run used, for ``env.json``."""
+    versions: dict[str, str | None] = {"resfields-ngp": __version__}
+    for name in _PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            versions[name] = None
+    return {
+        "command": sys.argv,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpu": _cpu_name(),
+        "cpu_count": os.cpu_count(),
+        "versions": versions,
+        "git_commit": _git_commit(),
+    }
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
+def _git_commit() -> str | None:
+    """Returns the commit of the checkout that the package runs from, None outside one."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return found.stdout.strip() or None
+
+
+def _ends_line(file: Any) -> bool:
+    file.seek(-1, os.SEEK_END)
+    return file.read(1) == b"\n"
+
+
+def _step_of(line: bytes) -> float:
+    try:
+        return json.loads(line).get("step", 0)
+    except (ValueError, AttributeError):
+        return float("inf")

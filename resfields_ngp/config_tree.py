@@ -64,7 +64,8 @@ def apply_table(config: Any, table: Mapping[str, Any], source: str, prefix: str 
     except ConfigError:
         raise
     except ValueError as error:
-        raise ConfigError(f"{source}: {prefix.rstrip('.') or 'settings'}: {error}") from None
+        place = "" if str(error).startswith(prefix) else f"{prefix.rstrip('.')}: "
+        raise ConfigError(f"{source}: {place}{error}") from None
 
 
 def to_table(config: Any) -> dict[str, Any]:

@@ -1,0 +1,90 @@
+"""How training is going: a live line on a terminal, a plain line every few seconds elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+if TYPE_CHECKING:
+    from .training import Progress as TrainingProgress
+
+PLAIN_SECONDS = 5.0
+"""Seconds between two plain lines."""
+
+
+class ProgressReport:
+    """Shows what training reports; a context manager, called with each report.
+
+    Args:
+        console: Where to; standard error by default, so that standard output stays for results.
+        clock: Seconds since any moment, for tests.
+    """
+
+    def __init__(
+        self, console: Console | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._console = console or Console(stderr=True)
+        self._clock = clock
+        self._last_plain = -PLAIN_SECONDS
+        self._live: Progress | None = None
+        self._task = TaskID(0)
+
+    def __enter__(self) -> ProgressReport:
+        """Starts the live line where there is a terminal."""
+        if self._console.is_terminal:
+            columns = (BarColumn(24), TimeElapsedColumn(), TextColumn("{task.fields[line]}"))
+            self._live = Progress(*columns, console=self._console, transient=False)
+            self._task = self._live.add_task("training", total=1.0, line="")
+            self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Leaves the last line standing."""
+        if self._live is not None:
+            self._live.stop()
+
+    def __call__(self, progress: TrainingProgress) -> None:
+        """Shows a report, or lets it pass where the last line is fresh and nobody watches."""
+        if self._live is not None:
+            self._live.update(self._task, completed=progress.fraction, line=line(progress))
+            return
+        now = self._clock()
+        if now - self._last_plain >= PLAIN_SECONDS or progress.fraction >= 1.0:
+            self._last_plain = now
+            self._console.print(
+                line(progress), highlight=False, markup=False, soft_wrap=True, emoji=False
+            )
+
+
+def line(progress: TrainingProgress) -> str:
+    """Returns a report as one line: step, speed, time left, losses, held-out PSNR, samples."""
+    speed = progress.step / progress.seconds if progress.seconds > 0 else 0.0
+    parts = [
+        f"step {progress.step}/{progress.n_steps}",
+        f"{speed:.1f} steps/s",
+        f"{_time_left(progress)} left",
+        *(f"{name} {value:.4f}" for name, value in progress.losses.items()),
+    ]
+    if progress.test_psnr is not None:
+        parts.append(f"held-out {progress.test_psnr:.2f} dB")
+    parts.append(f"{progress.samples_per_ray:.1f} samples/ray")
+    parts.append(f"{progress.rays_per_second:.0f} rays/s")
+    return "  ".join(parts)
+
+
+def _time_left(progress: TrainingProgress) -> str:
+    """Returns minutes and seconds until the fraction reaches 1 at the speed so far."""
+    if progress.fraction <= 0.0:
+        return "-:--"
+    seconds = round(progress.seconds * (1.0 / progress.fraction - 1.0))
+    return f"{seconds // 60}:{seconds % 60:02d}"

@@ -1,0 +1,80 @@
+"""Laws of mesh files: what is written is read back, or nothing is there."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import numpy as np
+import pytest
+import trimesh
+
+from resfields_ngp import writing
+from resfields_ngp.mesh import Mesh
+from resfields_ngp.mesh_files import FORMATS, read_mesh, write_mesh
+
+
+@pytest.fixture
+def mesh() -> Mesh:
+    ball = trimesh.creation.icosphere(subdivisions=2)
+    vertices = np.asarray(ball.vertices)
+    colours = np.random.default_rng(0).integers(0, 256, (len(vertices), 3)).astype(np.uint8)
+    return Mesh(vertices * 3 + [10.0, 0, 0], np.asarray(ball.faces), vertices[::-1], colours)
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_written_meshes_read_back(mesh: Mesh, suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"000000.{suffix}"
+    write_mesh(mesh, path)
+    found = read_mesh(path)
+    np.testing.assert_allclose(found.vertices, mesh.vertices, atol=1e-4)
+    np.testing.assert_array_equal(found.faces, mesh.faces)
+    np.testing.assert_array_equal(found.colours, mesh.colours)
+    normals = trimesh.load(path, process=False, force="mesh").vertex_normals  # type: ignore
+    np.testing.assert_allclose(normals, mesh.normals, atol=1e-3)
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_bare_meshes_read_back(mesh: Mesh, suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"bare.{suffix}"
+    write_mesh(Mesh(mesh.vertices, mesh.faces), path)
+    found = read_mesh(path)
+    np.testing.assert_array_equal(found.faces, mesh.faces)
+    assert found.colours is None
+
+
+def test_full_disk_leaves_no_file_and_names_it(
+    mesh: Mesh, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(writing.os, "fsync", full)
+    with pytest.raises(OSError, match="000000.ply: could not be written .No space left") as caught:
+        write_mesh(mesh, tmp_path / "000000.ply")
+    assert caught.value.errno == errno.ENOSPC
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_interrupted_write_keeps_the_former_file(mesh: Mesh, tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    writing.write_whole(path, b"before")
+    with pytest.raises(KeyboardInterrupt), writing.whole_file(path) as partial:
+        partial.write_bytes(b"aft")
+        raise KeyboardInterrupt
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+    assert path.read_bytes() == b"before"
+
+
+def test_unknown_format_lists_the_known(mesh: Mesh, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="'stl'; allowed: ply, obj, glb"):
+        write_mesh(mesh, tmp_path / "a.stl")
+
+
+def test_cut_off_file_is_named(mesh: Mesh, tmp_path: Path) -> None:
+    path = tmp_path / "000000.ply"
+    write_mesh(mesh, path)
+    path.write_bytes(path.read_bytes()[:500])
+    with pytest.raises(ValueError, match="000000.ply: not a readable mesh"):
+        read_mesh(path)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import trimesh
+from trimesh.visual import ColorVisuals
 
 from .mesh import Mesh
 from .writing import write_whole
@@ -45,10 +46,9 @@ def read_mesh(path: Path) -> Mesh:
 
 def _colours_of(loaded: trimesh.Trimesh) -> np.ndarray | None:
     """Returns the (V, 3) uint8 vertex colours of a file that has them."""
-    visual = loaded.visual
-    if not isinstance(visual, trimesh.visual.ColorVisuals) or visual.kind != "vertex":
+    if not isinstance(loaded.visual, ColorVisuals) or loaded.visual.kind != "vertex":
         return None
-    return np.asarray(visual.vertex_colors)[:, :3].astype(np.uint8)
+    return np.asarray(loaded.visual.vertex_colors)[:, :3].astype(np.uint8)
 
 
 def to_ply(mesh: Mesh) -> bytes:

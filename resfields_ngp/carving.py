@@ -1,0 +1,183 @@
+"""Carving: one frame's masks -> signed distances to the intersection of their viewing cones.
+
+Vocabulary
+    box         any cube [0, 1]^3 given by a similarity ``world_from_box``; distances are in its
+                units.
+    slopes      a mask's signed distance as a tangent: times the depth it is a length. Negative on
+                the subject.
+    unknown     what a view says of a point it cannot judge: minus infinity, the neutral element of
+                the maximum.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from .cameras import Cameras
+
+FAR = np.float32(2.0)
+"""Distance, box units, given to points that no view sees: they are outside."""
+_UNKNOWN = np.float32(-np.inf)
+
+
+@dataclass(frozen=True)
+class Silhouette:
+    """One view's mask at one frame, as a field that can be looked up anywhere in space."""
+
+    slopes: np.ndarray
+    """(H, W) float32 signed distance to the outline over the depth, negative on the subject."""
+    projection: np.ndarray
+    """(3, 4) float64 world to pixels."""
+    is_cut: bool
+    """True where the mask reaches the image's border (or is empty): what lies beyond the border is
+    then unknown. A subject that is wholly in view leaves nothing beyond it."""
+
+    def distances(
+        self,
+        homogeneous: Sequence[np.ndarray],  # x * depth, y * depth, depth: each (A, B...) float32
+    ) -> np.ndarray:
+        """Returns the signed distances (A, B...) to the view's cone, world units, or `unknown`."""
+        height, width = self.slopes.shape
+        shape, depths = homogeneous[2].shape, homogeneous[2]
+        is_ahead = depths > 1e-6
+        inverse = 1.0 / np.where(is_ahead, depths, np.float32(1.0))
+        # remap wants index coordinates (centres at 0), finite, in two axes shorter than 32768.
+        columns = np.clip(homogeneous[0] * inverse - 0.5, -2, width + 1).reshape(shape[0], -1)
+        rows = np.clip(homogeneous[1] * inverse - 0.5, -2, height + 1).reshape(shape[0], -1)
+        sampled = cv2.remap(
+            self.slopes, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        )
+        is_known = is_ahead
+        if self.is_cut:
+            inside = (columns >= -0.5) & (columns <= width - 0.5)
+            inside &= (rows >= -0.5) & (rows <= height - 0.5)
+            is_known = is_ahead & inside.reshape(shape)
+        return np.where(is_known, sampled.reshape(shape) * depths, _UNKNOWN)
+
+
+def make_silhouette(
+    mask: np.ndarray,  # (H, W) bool
+    cameras: Cameras,
+    frame: int,
+    closing: float = 0.0,
+) -> Silhouette:
+    """Returns the silhouette of a mask.
+
+    Args:
+        mask: True on the subject.
+        cameras: The view's cameras.
+        frame: Which of them took the mask.
+        closing: Gaps and holes up to twice this radius are closed first; a fraction of the image's
+            longer side.
+    """
+    solid = close_mask(mask, closing).view(np.uint8)
+    # Half a pixel off, so that zero lies on the edge between pixels and not on either's centre.
+    outer = cv2.distanceTransform(1 - solid, cv2.DIST_L2, cv2.DIST_MASK_5)
+    inner = cv2.distanceTransform(solid, cv2.DIST_L2, cv2.DIST_MASK_5)
+    pixels = np.where(solid > 0, 0.5 - inner, outer - 0.5).astype(np.float32)
+    return Silhouette(
+        slopes=pixels * _tangents_per_pixel(cameras, frame),
+        projection=cameras.projection(frame),
+        is_cut=touches_border(mask) or not mask.any(),
+    )
+
+
+def close_mask(
+    mask: np.ndarray,  # (H, W) bool
+    closing: float,
+) -> np.ndarray:
+    """Returns the mask (H, W), closed by a disc: `closing` is its radius over the longer side."""
+    radius = round(closing * max(mask.shape))
+    if radius < 1:
+        return np.ascontiguousarray(mask)
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
+    # Padded by itself: else the closing would fill every corner between subject and border.
+    padded = cv2.copyMakeBorder(
+        mask.view(np.uint8), *(radius,) * 4, borderType=cv2.BORDER_CONSTANT, value=0
+    )
+    closed = cv2.morphologyEx(padded, cv2.MORPH_CLOSE, disc)
+    return np.ascontiguousarray(closed[radius:-radius, radius:-radius]).view(bool)
+
+
+def touches_border(
+    mask: np.ndarray,  # (H, W) bool
+) -> bool:
+    """Returns whether any pixel of the image's border is on the subject."""
+    return bool(mask[[0, -1]].any() or mask[:, [0, -1]].any())
+
+
+def _tangents_per_pixel(cameras: Cameras, frame: int) -> np.ndarray:
+    """Returns (H, W) what a pixel measures at depth one across the line of sight, at its smallest.
+
+    The distance from a point to the plane through camera and outline is a pixel's width times the
+    cosine of the ray's angle for an outline around the axis, a little more for others: taking the
+    smaller never cuts too much.
+    """
+    matrix = cameras.intrinsics[frame]
+    across = (np.arange(cameras.width) + 0.5 - matrix[0, 2]) / matrix[0, 0]
+    down = (np.arange(cameras.height) + 0.5 - matrix[1, 2]) / matrix[1, 1]
+    cosines = 1.0 / np.sqrt(1.0 + across[None, :] ** 2 + down[:, None] ** 2)
+    return (cosines / max(matrix[0, 0], matrix[1, 1])).astype(np.float32)
+
+
+def carve(
+    silhouettes: Sequence[Silhouette],
+    world_from_box: np.ndarray,  # (4, 4) similarity
+    resolution: int,
+    tolerance: int = 0,
+) -> np.ndarray:
+    """Returns the signed distances to the visual hull at the centres of a box's cells.
+
+    The hull is the intersection of the views' cones, so the distance is the greatest of theirs:
+    exact inside and beside smooth parts, too small outside of an edge where two cones meet.
+
+    Args:
+        silhouettes: One per view.
+        world_from_box: Where the box lies.
+        resolution: Cells per side.
+        tolerance: How many views may disagree before a point is carved away; one that sees it must
+            agree.
+
+    Returns:
+        (resolution,) * 3 float32 at ``(i + 0.5) / resolution``, indexed [x, y, z], box units,
+        negative inside; `FAR` where no view sees.
+    """
+    centres = (np.arange(resolution, dtype=np.float64) + 0.5) / resolution
+    scale = np.cbrt(np.linalg.det(world_from_box[:3, :3]))
+    views = []
+    for silhouette in silhouettes:
+        matrix = silhouette.projection @ world_from_box
+        views.append(silhouette.distances(_project_grid(matrix, centres)))
+    return np.minimum(intersect(views, tolerance) / np.float32(scale), FAR)
+
+
+def _project_grid(
+    matrix: np.ndarray,  # (3, 4)
+    centres: np.ndarray,  # (G,)
+) -> list[np.ndarray]:
+    """Returns the homogeneous pixels, three (G, G, G) float32, of a grid: each a sum of axes."""
+    x, y, z = (matrix[:, axis, None] * centres for axis in range(3))
+    x = (x + matrix[:, 3, None]).astype(np.float32)
+    y, z = y.astype(np.float32), z.astype(np.float32)
+    return [x[k][:, None, None] + (y[k][:, None] + z[k][None, :]) for k in range(3)]
+
+
+def intersect(views: Sequence[np.ndarray], tolerance: int = 0) -> np.ndarray:
+    """Returns the distance to an intersection: the views' greatest, infinite if none knows.
+
+    Args:
+        views: Signed distances of one shape, `unknown` where a view cannot tell.
+        tolerance: How many of the greatest are passed over; never the last that knows.
+    """
+    if tolerance < 1 or len(views) < 2:
+        worst = np.maximum.reduce(list(views))
+    else:
+        ordered = np.sort(np.stack(views), axis=0)[::-1]
+        n_known = np.isfinite(ordered).sum(axis=0)
+        index = np.clip(np.minimum(tolerance, n_known - 1), 0, None)
+        worst = np.take_along_axis(ordered, index[None], axis=0)[0]
+    return np.where(np.isneginf(worst), np.float32(np.inf), worst)

@@ -1,0 +1,179 @@
+"""The embedded default: numba for the hash grid and the walks along rays, torch for the matrix products."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...records import FrameSlices, Rays, Samples
+from ..base import Backend, GridSpec
+from . import grid, rays
+from .mlp import mlp as _mlp
+
+
+class CpuBackend(Backend):
+    """CPU kernels; deterministic for a given number of threads."""
+
+    name = "cpu"
+
+    def __init__(self, device: str | torch.device = "cpu") -> None:
+        self.device = torch.device(device)
+
+    def hash_grid(self, positions, slices, coefficients, slots, table, spec, n_tangents):
+        """See `Backend.hash_grid`."""
+        return _HashGrid.apply(positions, coefficients, table, slots, slices, spec, n_tangents)
+
+    def mlp(self, jets, slices, weights, spec):
+        """See `Backend.mlp`."""
+        return _mlp(jets, slices, weights, spec)
+
+    def march(self, rays_, distances, band, step, jitter):
+        """See `Backend.march`."""
+        return _march(rays_, distances, band, step, jitter)
+
+    def composite(self, alphas, samples, n_rays):
+        """See `Backend.composite`."""
+        return _Composite.apply(alphas, samples.ray_indices)
+
+    def accumulate(self, weights, values, ray_indices, n_rays):
+        """See `Backend.accumulate`."""
+        return _Accumulate.apply(weights, values, ray_indices, n_rays)
+
+
+class _HashGrid(torch.autograd.Function):
+    """Hash grid whose table gradient is added in place to `table.grad` where that is a leaf with one."""
+
+    @staticmethod
+    def forward(ctx, positions, coefficients, table, slots, slices, spec, n_tangents):
+        arrays = _grid_arrays(positions, coefficients, table, slots, slices, spec)
+        jets = positions.new_empty(positions.shape[0], 1 + n_tangents, spec.n_features)
+        kernel = grid.forward_kernel(
+            spec.n_channels, spec.n_features_per_level, spec.n_lookups, n_tangents
+        )
+        kernel(*arrays, jets.numpy())
+        ctx.save_for_backward(positions, coefficients, table)
+        ctx.slots, ctx.slices, ctx.spec, ctx.n_tangents = slots, slices, spec, n_tangents
+        return jets
+
+    @staticmethod
+    def backward(ctx, grad_jets):  # pyright: ignore[reportIncompatibleMethodOverride]
+        positions, coefficients, table = ctx.saved_tensors
+        spec = ctx.spec
+        arrays = _grid_arrays(positions, coefficients, table, ctx.slots, ctx.slices, spec)
+        gradients = grad_jets.contiguous().numpy()
+        widths = (spec.n_channels, spec.n_features_per_level, spec.n_lookups, ctx.n_tangents)
+        grad_positions = grad_coefficients = grad_table = None
+        if ctx.needs_input_grad[1] or ctx.needs_input_grad[2]:
+            # A fresh dense gradient costs more than the kernel, so it goes straight into the leaf's buffer.
+            in_place = table.is_leaf and table.grad is not None
+            buffer = table.grad if in_place else torch.zeros_like(table)
+            grad_coefficients = torch.zeros_like(coefficients)
+            target = buffer.view(table.shape[0], -1).numpy()
+            grid.backward_kernel(*widths)(*arrays, gradients, target, grad_coefficients.numpy())
+            grad_table = None if in_place else buffer
+        if ctx.needs_input_grad[0]:
+            grad_positions = torch.zeros_like(positions)
+            counts = np.diff(np.asarray(ctx.slices.offsets, np.int64))
+            frames = np.repeat(np.arange(len(counts)), counts)
+            kernel = grid.position_kernel(*widths)
+            kernel(arrays[0], frames, *arrays[2:], gradients, grad_positions.numpy())
+        return grad_positions, grad_coefficients, grad_table, None, None, None, None
+
+
+def _grid_arrays(positions, coefficients, table, slots, slices: FrameSlices, spec: GridSpec):
+    """Returns the numpy views that the kernels take, in their order."""
+    shape = (len(slices.frames), spec.n_levels, spec.n_lookups)
+    if slots is None:
+        slot_array = np.zeros(shape, np.uint32)
+    else:
+        slot_array = slots.numpy().astype(np.uint32)
+    rows = zip(spec.offsets[:-1], spec.sizes, spec.resolutions, spec.is_hashed, strict=True)
+    return (
+        positions.detach().contiguous().numpy(),
+        np.asarray(slices.offsets, np.int64),
+        coefficients.detach().contiguous().numpy(),
+        slot_array,
+        table.detach().view(table.shape[0], -1).numpy(),
+        np.asarray(spec.scales, np.float32),
+        np.asarray(list(rows), np.int64),
+    )
+
+
+def _march(bundle: Rays, distances: Tensor, band: float, step: float, jitter: Tensor | None) -> Samples:
+    n_rays = bundle.n_rays
+    counts = np.diff(np.asarray(bundle.slices.offsets, np.int64))
+    frames = np.repeat(np.asarray(bundle.slices.frames, np.int64), counts)
+    offsets = np.full(n_rays, 0.5, np.float32) if jitter is None else jitter.numpy()
+    starts = np.empty((n_rays, math.ceil(math.sqrt(3.0) / step) + 1), np.float32)
+    counts = np.zeros(n_rays, np.int64)
+    rays.march(
+        bundle.origins.contiguous().numpy(),
+        bundle.directions.contiguous().numpy(),
+        frames,
+        distances.numpy(),
+        np.float32(band),
+        np.float32(step),
+        offsets,
+        starts,
+        counts,
+    )
+    totals = np.concatenate([[0], np.cumsum(counts)])
+    ray_indices, t_starts = np.empty(totals[-1], np.int64), np.empty(totals[-1], np.float32)
+    rays.pack(starts, counts, ray_indices, t_starts)
+    slices = FrameSlices(bundle.slices.frames, tuple(int(totals[o]) for o in bundle.slices.offsets))
+    begin = torch.from_numpy(t_starts)
+    return Samples(torch.from_numpy(ray_indices), begin, begin + step, slices)
+
+
+class _Composite(torch.autograd.Function):
+    """Front-to-back weights."""
+
+    @staticmethod
+    def forward(ctx, alphas, ray_indices):
+        weights = torch.empty_like(alphas)
+        rays.composite(alphas.contiguous().numpy(), ray_indices.numpy(), weights.numpy())
+        ctx.save_for_backward(alphas, ray_indices, weights)
+        return weights
+
+    @staticmethod
+    def backward(ctx, grad_weights):  # pyright: ignore[reportIncompatibleMethodOverride]
+        alphas, ray_indices, weights = ctx.saved_tensors
+        grad_alphas = torch.empty_like(alphas)
+        rays.composite_backward(
+            alphas.contiguous().numpy(),
+            ray_indices.numpy(),
+            weights.numpy(),
+            grad_weights.contiguous().numpy(),
+            grad_alphas.numpy(),
+        )
+        return grad_alphas, None
+
+
+class _Accumulate(torch.autograd.Function):
+    """Weighted sums per ray."""
+
+    @staticmethod
+    def forward(ctx, weights, values, ray_indices, n_rays):
+        sums = values.new_zeros(n_rays, values.shape[1])
+        rays.accumulate(
+            weights.contiguous().numpy(), values.contiguous().numpy(), ray_indices.numpy(), sums.numpy()
+        )
+        ctx.save_for_backward(weights, values, ray_indices)
+        return sums
+
+    @staticmethod
+    def backward(ctx, grad_sums):  # pyright: ignore[reportIncompatibleMethodOverride]
+        weights, values, ray_indices = ctx.saved_tensors
+        grad_weights, grad_values = torch.empty_like(weights), torch.empty_like(values)
+        rays.accumulate_backward(
+            weights.contiguous().numpy(),
+            values.contiguous().numpy(),
+            ray_indices.numpy(),
+            grad_sums.contiguous().numpy(),
+            grad_weights.numpy(),
+            grad_values.numpy(),
+        )
+        return grad_weights, grad_values, None, None

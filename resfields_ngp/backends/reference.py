@@ -1,0 +1,174 @@
+"""The specification: every kernel in plain torch, on any device; slow, short, obviously right."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ..records import FrameSlices, Samples
+from .base import ACTIVATION_SHARPNESS, PRIMES, Activation, Backend, GridSpec, pad_inputs
+
+_CORNERS = [(i & 1, i >> 1 & 1, i >> 2 & 1) for i in range(8)]
+
+
+class ReferenceBackend(Backend):
+    """Plain torch kernels; autograd gives their gradients."""
+
+    name = "reference"
+
+    def __init__(self, device: str | torch.device = "cpu") -> None:
+        self.device = torch.device(device)
+
+    def hash_grid(self, positions, slices, coefficients, slots, table, spec, n_tangents):
+        """See `Backend.hash_grid`."""
+        rows = _row_frames(slices, positions.device)
+        levels = []
+        for level in range(spec.n_levels):
+            weights, tangents, corners = _corner_weights(positions, spec.scales[level])
+            start, stop = spec.offsets[level], spec.offsets[level + 1]
+            values = 0.0
+            for lookup in range(spec.n_lookups):
+                slot = None if slots is None else slots[:, level, lookup].to(positions.device)[rows]
+                indices = _entry_indices(corners, slot, spec, level)
+                entries = table[start:stop][indices]  # (N, 8, C, F)
+                channels = slice(lookup * spec.n_channels, (lookup + 1) * spec.n_channels)
+                values = values + torch.einsum("necf,nc->nef", entries, coefficients[rows, level, channels])
+            jets = torch.cat([weights[:, None], tangents], dim=1)[:, : 1 + n_tangents]  # (N, 1 + D, 8)
+            levels.append(torch.einsum("nde,nef->ndf", jets, values))
+        return torch.cat(levels, dim=2)
+
+    def mlp(self, jets, slices, weights, spec):
+        """See `Backend.mlp`."""
+        jets = pad_inputs(jets, spec.shapes[0][1])
+        outputs = [jets.new_zeros(0, jets.shape[1], spec.n_outputs)]
+        for i, begin, end in slices:
+            hidden = jets[begin:end]
+            for layer, shape in enumerate(spec.shapes):
+                matrix = weights[i, spec.offsets[layer] : spec.offsets[layer + 1]].view(shape)
+                hidden = hidden @ matrix.T
+                if layer + 1 < len(spec.shapes):
+                    hidden = activate(hidden, spec.activation)
+            outputs.append(hidden[:, :, : spec.n_outputs])
+        return torch.cat(outputs)
+
+    def march(self, rays, distances, band, step, jitter):
+        """See `Backend.march`; a scalar loop over rays would say the same, this walks all rays in step."""
+        resolution = distances.shape[1]
+        n_rays, device = rays.n_rays, rays.origins.device
+        near, far = box_interval(rays.origins, rays.directions)
+        offsets = jitter if jitter is not None else torch.full((n_rays,), 0.5, device=device)
+        frames = torch.tensor(rays.slices.frames, device=device)[_row_frames(rays.slices, device)]
+        t, was_inside = near + offsets * step, torch.zeros(n_rays, dtype=torch.bool, device=device)
+        alive = t < far
+        kept_rays, kept_starts = [], []
+        while alive.any():
+            index = alive.nonzero()[:, 0]
+            points = rays.origins[index] + t[index, None] * rays.directions[index]
+            distance = sample_distances(distances, frames[index], points, resolution)
+            near_surface = distance.abs() <= band
+            kept_rays.append(index[near_surface])
+            kept_starts.append(t[index[near_surface]] - 0.5 * step)
+            was_inside[index] |= near_surface
+            solid = (distance < -band) & was_inside[index]
+            # A whole number of steps, so that the samples of a ray stay on one lattice.
+            strides = torch.where(near_surface, 1.0, ((distance.abs() - band) / step).floor().clamp(min=1.0))
+            t[index] = t[index] + strides * step
+            alive[index] = (t[index] < far[index]) & ~solid
+        ray_indices = torch.cat([torch.zeros(0, dtype=torch.int64, device=device), *kept_rays])
+        starts = torch.cat([near.new_zeros(0), *kept_starts])
+        ray_indices, order = torch.sort(ray_indices, stable=True)
+        starts = starts[order]
+        bounds = torch.tensor(rays.slices.offsets, device=device)
+        slices = FrameSlices(rays.slices.frames, tuple(torch.searchsorted(ray_indices, bounds).tolist()))
+        return Samples(ray_indices, starts, starts + step, slices)
+
+    def composite(self, alphas, samples, n_rays):
+        """See `Backend.composite`; cumulative sums of log(1 - alpha), restarted at each ray."""
+        logs = torch.log1p(-alphas.clamp(max=1.0 - 1e-7)).double()
+        before = torch.cumsum(logs, 0) - logs
+        first = torch.searchsorted(samples.ray_indices, torch.arange(n_rays, device=alphas.device))
+        at_first = torch.cat([before, before.new_zeros(1)])[first]
+        return alphas * torch.exp(before - at_first[samples.ray_indices]).to(alphas.dtype)
+
+    def accumulate(self, weights, values, ray_indices, n_rays):
+        """See `Backend.accumulate`."""
+        sums = values.new_zeros(n_rays, values.shape[1])
+        return sums.index_add(0, ray_indices, weights[:, None] * values)
+
+
+def activate(
+    jets: Tensor,  # (N, 1 + D, F)
+    activation: Activation,
+) -> Tensor:
+    """Returns sigma(z) in row 0 and sigma'(z) dz in the others."""
+    values, tangents = jets[:, :1], jets[:, 1:]
+    k = ACTIVATION_SHARPNESS
+    if activation == "relu":
+        outputs, slopes = values.relu(), (values > 0).to(values.dtype)
+    elif activation == "softplus":
+        outputs, slopes = functional.softplus(values, beta=k), torch.sigmoid(k * values)
+    else:
+        root = torch.sqrt(values * values + 4.0 / (k * k))
+        outputs, slopes = 0.5 * (values + root), 0.5 * (1.0 + values / root)
+    return torch.cat([outputs, slopes * tangents], dim=1)
+
+
+def box_interval(origins: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns (R,) distances at which rays enter and leave [0, 1]^3; entry is at least 0, exit < entry on a miss."""
+    safe = torch.where(directions.abs() < 1e-9, torch.full_like(directions, 1e-9), directions)
+    to_low, to_high = -origins / safe, (1.0 - origins) / safe
+    near = torch.minimum(to_low, to_high).amax(1).clamp(min=0.0)
+    return near, torch.maximum(to_low, to_high).amin(1)
+
+
+def sample_distances(distances: Tensor, frames: Tensor, points: Tensor, resolution: int) -> Tensor:
+    """Interpolates the grid of each point's frame trilinearly between cell centres, clamped at the border."""
+    grid = (points * resolution - 0.5).clamp(0.0, resolution - 1.0)
+    low = grid.floor().clamp(max=resolution - 2).long()
+    fraction = grid - low
+    total = torch.zeros_like(points[:, 0])
+    for corner in _CORNERS:
+        offset = torch.tensor(corner, device=points.device)
+        x, y, z = (low + offset).unbind(1)
+        weight = torch.where(offset.bool(), fraction, 1.0 - fraction).prod(1)
+        total = total + weight * distances[frames, x, y, z].float()
+    return total
+
+
+def _row_frames(slices: FrameSlices, device: torch.device) -> Tensor:
+    """Returns (N,) the position in `slices.frames` of each row."""
+    counts = torch.tensor(slices.offsets, device=device).diff()
+    return torch.repeat_interleave(torch.arange(len(slices.frames), device=device), counts)
+
+
+def _corner_weights(positions: Tensor, scale: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Returns trilinear weights (N, 8), their derivatives (N, 3, 8) and the corners' coordinates (N, 8, 3)."""
+    scaled = positions * scale + 0.5
+    low = scaled.detach().floor()
+    fraction = scaled - low
+    weights, tangents, corners = [], [], []
+    for corner in _CORNERS:
+        offset = torch.tensor(corner, device=positions.device)
+        factors = torch.where(offset.bool(), fraction, 1.0 - fraction)
+        signs = 2.0 * offset - 1.0
+        x, y, z = factors.unbind(1)
+        weights.append(x * y * z)
+        others = torch.stack([y * z, x * z, x * y], dim=1)
+        tangents.append(others * signs * scale)
+        corners.append(low.long() + offset)
+    return torch.stack(weights, 1), torch.stack(tangents, 2), torch.stack(corners, 1)
+
+
+def _entry_indices(corners: Tensor, slot: Tensor | None, spec: GridSpec, level: int) -> Tensor:
+    """Returns (N, 8) entries within the level: dense, x fastest and time slowest, while it fits, else hashed."""
+    mask = 0xFFFFFFFF  # uint32 arithmetic, as on the GPU
+    x, y, z = (corners & mask).unbind(2)
+    time = torch.zeros_like(x) if slot is None else slot[:, None].expand_as(x)
+    if spec.is_hashed[level]:
+        index = x ^ (y * PRIMES[1] & mask) ^ (z * PRIMES[2] & mask) ^ (time * PRIMES[3] & mask)
+    else:
+        resolution = spec.resolutions[level]
+        index = (x + resolution * (y + resolution * (z + resolution * time))) & mask
+    return index % spec.sizes[level]
+

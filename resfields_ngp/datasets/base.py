@@ -1,0 +1,86 @@
+"""What every dataset gives: a `Capture`, views with uint8 images and one camera a frame, in world units."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from ..cameras import Cameras
+
+
+class CaptureError(ValueError):
+    """The capture on disk is not usable; the message names the file, what was found and what is allowed."""
+
+
+@dataclass(frozen=True)
+class CaptureConfig:
+    """Which capture, and which part of it."""
+
+    path: str = ""
+    """Folder (ResFields layout) or transforms.json of the capture."""
+    kind: str = "auto"
+    """Layout: auto, owlii (ResFields folders) or transforms (json with times)."""
+    cameras: tuple[str, ...] = ()
+    """Training cameras by name, e.g. cam_train_1,cam_train_3; empty takes all but the test camera."""
+    test_camera: str = "cam_test"
+    """Held-out camera, never trained on; empty for none. The default may be absent, a named one must exist."""
+    frames: str = "::"
+    """Frames to use, as start:stop:stride over the files sorted by name."""
+    use_masks: bool = True
+    """Use the masks where the capture has them."""
+    use_depth: bool = False
+    """Use the depth images where the capture has them (RGB-D)."""
+
+
+@dataclass(frozen=True)
+class View:
+    """One camera's footage."""
+
+    name: str
+    """Folder or camera name."""
+    cameras: Cameras
+    """Where the camera is at each frame; world units."""
+    images: np.ndarray
+    """(n_frames, H, W, 3) uint8 RGB."""
+    masks: np.ndarray | None
+    """(n_frames, H, W) bool, True on the subject; None without masks."""
+    depths: np.ndarray | None = None
+    """(n_frames, H, W) uint16; world distance along the ray = value / depth_scale; 0 is unknown. None without."""
+
+
+@dataclass(frozen=True)
+class Capture:
+    """A multi-view sequence of something that moves."""
+
+    name: str
+    """The folder's name."""
+    views: tuple[View, ...]
+    """Training cameras."""
+    test_view: View | None
+    """The held-out camera."""
+    frame_numbers: tuple[int, ...]
+    """The capture's own index of each frame used (position among the files sorted by name)."""
+    world_from_normalised: np.ndarray
+    """(4, 4) float64 similarity from the unit sphere's space to the world (``scale_mat``)."""
+    bounds: np.ndarray | None = None
+    """(2, 3) normalised corners of the subject's box (``aabb.txt``); None takes [-1, 1]^3."""
+    clouds: tuple[Path, ...] = ()
+    """Ground-truth points of each frame used, normalised space; empty without."""
+    depth_scale: float = 1000.0
+    """Depth images' units per world unit."""
+    background: float = 0.0
+    """Grey level in [0, 1] on which RGBA images or the test protocol composite; 0 is black."""
+    warnings: tuple[str, ...] = field(default=())
+    """What was repaired on loading, one sentence each."""
+
+    @property
+    def n_frames(self) -> int:
+        """The number of frames."""
+        return len(self.frame_numbers)
+
+    @property
+    def has_masks(self) -> bool:
+        """True where every training view has masks."""
+        return all(view.masks is not None for view in self.views)

@@ -1,0 +1,192 @@
+"""What passes between the stages: rays, packed samples, renderings, batches; and every unit, stated once.
+
+Spaces
+    world       the capture's own units (metres if known); whatever leaves the program is in it.
+    normalised  the capture's unit sphere, [-1, 1]^3 (``scale_mat`` of the ResFields layout).
+    model       [0, 1]^3, what encoders eat: a box around the subject that follows it from frame to frame.
+
+Vocabulary
+    frames      integer index of a moment in the sequence being fitted, 0 .. n_frames - 1: the truth.
+    times       the same in [0, 1], derived by `frame_time`.
+    t_          distance along a ray, in model units. Never the clock.
+    R, N, T     rays, packed samples, distinct frames in a batch.
+
+Cameras are OpenCV: x right, y down, z forward; pixel centres at +0.5; column vectors; ``world_from_camera``.
+Colours are sRGB floats in [0, 1], ``uint8 / 255``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def frame_time(frame: int, n_frames: int) -> float:
+    """Returns the time in [0, 1] of a frame: ``frame / (n_frames - 1)``, and 0 for a single frame.
+
+    >>> frame_time(3, 4), frame_time(0, 1)
+    (1.0, 0.0)
+    """
+    return frame / (n_frames - 1) if n_frames > 1 else 0.0
+
+
+def check_shape(name: str, tensor: Tensor | np.ndarray, shape: str) -> dict[str, int]:
+    """Checks a tensor against a shape such as ``"N 3"`` and returns the sizes bound to the letters.
+
+    Args:
+        name: What the error calls the tensor.
+        tensor: Anything with a ``shape``.
+        shape: Axes separated by blanks; a number must match, a letter is bound on first sight.
+
+    Raises:
+        ValueError: The rank or a size differs.
+
+    >>> check_shape("positions", torch.zeros(5, 3), "N 3")
+    {'N': 5}
+    """
+    axes, found = shape.split(), tuple(tensor.shape)
+    sizes: dict[str, int] = {}
+    matches = len(axes) == len(found)
+    for axis, size in zip(axes, found, strict=False):
+        matches &= size == (int(axis) if axis.isdigit() else sizes.setdefault(axis, size))
+    if not matches:
+        raise ValueError(f"{name} has shape {found}; expected ({', '.join(axes)})")
+    return sizes
+
+
+@dataclass(frozen=True)
+class FrameSlices:
+    """Which contiguous rows of a batch belong to which frame: rows ``offsets[i]:offsets[i+1]`` to ``frames[i]``."""
+
+    frames: tuple[int, ...]
+    """The T distinct frames, in the order of their rows."""
+    offsets: tuple[int, ...]
+    """T + 1 ascending row numbers, from 0 to the number of rows."""
+
+    def __post_init__(self) -> None:
+        assert len(self.offsets) == len(self.frames) + 1, (self.frames, self.offsets)
+        assert self.offsets[0] == 0, self.offsets
+
+    @property
+    def n_rows(self) -> int:
+        """The number of rows of the batch."""
+        return self.offsets[-1]
+
+    def __iter__(self):
+        """Yields ``(i, begin, end)`` of each frame that has rows, i counting the distinct frames."""
+        for i in range(len(self.frames)):
+            if self.offsets[i + 1] > self.offsets[i]:
+                yield i, self.offsets[i], self.offsets[i + 1]
+
+    @staticmethod
+    def single(frame: int, n_rows: int) -> FrameSlices:
+        """Returns the slices of a batch whose rows all belong to one frame."""
+        return FrameSlices((frame,), (0, n_rows))
+
+    @staticmethod
+    def of_sorted(frame_ids: Tensor, frames: tuple[int, ...]) -> FrameSlices:
+        """Returns the slices of rows whose ``frame_ids`` (N,), indices into `frames`, are ascending."""
+        bounds = torch.arange(len(frames) + 1, device=frame_ids.device)
+        return FrameSlices(frames, tuple(torch.searchsorted(frame_ids.contiguous(), bounds).tolist()))
+
+
+@dataclass(frozen=True)
+class Rays:
+    """R rays in model space, sorted by frame."""
+
+    origins: Tensor
+    """(R, 3) camera centres."""
+    directions: Tensor
+    """(R, 3) unit vectors."""
+    slices: FrameSlices
+    """Which rays belong to which frame."""
+
+    @property
+    def n_rays(self) -> int:
+        """The number of rays."""
+        return self.origins.shape[0]
+
+
+@dataclass(frozen=True)
+class Samples:
+    """N intervals along rays, packed: sorted by ray, hence by frame, and by distance within a ray."""
+
+    ray_indices: Tensor
+    """(N,) int64: the ray of each interval."""
+    t_starts: Tensor
+    """(N,) where each interval begins."""
+    t_ends: Tensor
+    """(N,) where it ends."""
+    slices: FrameSlices
+    """Which intervals belong to which frame."""
+
+    @property
+    def n_samples(self) -> int:
+        """The number of intervals."""
+        return self.ray_indices.shape[0]
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """What R rays see."""
+
+    rgbs: Tensor
+    """(R, 3) colour, composited on the background."""
+    opacities: Tensor
+    """(R,) in [0, 1]."""
+    depths: Tensor
+    """(R,) expected distance along the ray, weighted sum (not divided by opacity), model units."""
+    normals: Tensor
+    """(R, 3) weighted sum of unit normals, model axes (parallel to world axes up to the capture's rotation)."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """R pixels of a few distinct frames and what they show."""
+
+    rays: Rays
+    """The pixels' rays."""
+    rgbs: Tensor
+    """(R, 3) the images' colours, zero outside the mask where masks exist."""
+    masks: Tensor | None
+    """(R,) 1 on the subject, 0 off it; None where the capture has no masks."""
+    depths: Tensor | None
+    """(R,) measured distance along the ray in model units, 0 where unknown; None without depth images."""
+
+
+@dataclass(frozen=True)
+class ModelSpace:
+    """Where model space lies in the world, frame by frame.
+
+    A point x of model space at frame i lies at ``world_from_model @ (x + offsets[i])``: the offsets take the
+    subject's walk out of the signal, so that shared features follow the body.
+    """
+
+    world_from_model: np.ndarray
+    """(4, 4) float64 similarity (uniform scale, rotation, translation)."""
+    offsets: np.ndarray
+    """(n_frames, 3) float64 translations, in model units."""
+
+    @property
+    def scale(self) -> float:
+        """World units per model unit."""
+        return float(np.cbrt(np.linalg.det(self.world_from_model[:3, :3])))
+
+    def world_from_frame(self, frame: int) -> np.ndarray:
+        """Returns the (4, 4) similarity that takes frame `frame`'s model space to the world."""
+        shift = np.eye(4)
+        shift[:3, 3] = self.offsets[frame]
+        return self.world_from_model @ shift
+
+    def to_world(self, positions: np.ndarray, frame: int) -> np.ndarray:
+        """Returns (N, 3) model positions of a frame in world units."""
+        matrix = self.world_from_frame(frame)
+        return positions @ matrix[:3, :3].T + matrix[:3, 3]
+
+    def to_model(self, positions: np.ndarray, frame: int) -> np.ndarray:
+        """Returns (N, 3) world positions in model space at a frame; the inverse of `to_world`."""
+        matrix = np.linalg.inv(self.world_from_frame(frame))
+        return positions @ matrix[:3, :3].T + matrix[:3, 3]

@@ -1,0 +1,112 @@
+"""Meshes seen by a camera: which triangle each pixel shows, without a GPU and without a loop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from .cameras import Cameras
+from .mesh import Mesh
+
+_CHUNK = 1 << 20  # candidate pixels looked at together
+
+
+def rasterise(mesh: Mesh, cameras: Cameras, frame: int) -> tuple[np.ndarray, np.ndarray]:
+    """Finds the nearest triangle at the centre of each pixel.
+
+    Fast for what isosurfaces give, many triangles of a pixel or two: all pixels of all triangles'
+    boxes are tested at once. Triangles that reach behind the camera are left out.
+
+    Args:
+        mesh: World units.
+        cameras: The camera.
+        frame: Its frame.
+
+    Returns:
+        (H, W) triangle numbers, -1 where there is none, and (H, W) depths along the optical axis in
+        world units, infinite where there is none.
+    """
+    pixels, depths = cameras.project(np.asarray(mesh.vertices, np.float64), frame)
+    corners, corner_depths = pixels[mesh.faces], depths[mesh.faces]
+    seen = np.full(cameras.height * cameras.width, -1)
+    nearest = np.full(cameras.height * cameras.width, np.inf)
+    for triangles, x, y in _candidates(corners, corner_depths, cameras):
+        weights = _barycentric(corners[triangles], np.stack([x, y], 1) + 0.5)
+        inside = (weights >= 0).all(1)
+        triangles, places = triangles[inside], (y * cameras.width + x)[inside]
+        # The inverse depth, not the depth, is linear in the picture.
+        found = 1 / (weights[inside] / corner_depths[triangles]).sum(1)
+        closer = found < nearest[places]
+        order = np.argsort(-found[closer], kind="stable")  # of repeated places the last one stays
+        places, triangles, found = places[closer], triangles[closer], found[closer]
+        nearest[places[order]] = found[order]
+        seen[places[order]] = triangles[order]
+    shape = (cameras.height, cameras.width)
+    return seen.reshape(shape), nearest.reshape(shape)
+
+
+def silhouette(mesh: Mesh, cameras: Cameras, frame: int) -> np.ndarray:
+    """Returns the (H, W) mask of the pixels whose centres a mesh covers."""
+    return rasterise(mesh, cameras, frame)[0] >= 0
+
+
+def shaded(mesh: Mesh, cameras: Cameras, frame: int) -> np.ndarray:
+    """Returns a (H, W, 3) uint8 RGB picture of the bare shape as grey clay, on black."""
+    fine = cameras.resized(2.0)
+    triangles, _ = rasterise(mesh, fine, frame)
+    normals = _vertex_normals(mesh)[mesh.faces].mean(1)
+    to_camera = fine.world_from_camera[frame][:3, :3] @ np.array([-0.45, -0.65, -0.75])
+    facing = normals @ (to_camera / np.linalg.norm(to_camera))
+    lengths = np.maximum(np.linalg.norm(normals, axis=1), 1e-12)
+    greys = np.append(0.18 + 0.77 * np.clip(facing / lengths * 0.6 + 0.4, 0, 1), 0.0)
+    picture = greys[triangles]
+    rows, columns = cameras.height * 2, cameras.width * 2
+    small = picture[:rows, :columns].reshape(cameras.height, 2, cameras.width, 2).mean((1, 3))
+    return np.repeat((small * 255).round().astype(np.uint8)[..., None], 3, axis=2)
+
+
+def _vertex_normals(mesh: Mesh) -> np.ndarray:
+    """Returns (V, 3) outward normals, those of the triangles around a vertex added by area."""
+    corners = mesh.vertices[mesh.faces]
+    crosses = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    size = len(mesh.vertices)
+    sums = [
+        np.bincount(mesh.faces.ravel(), np.repeat(crosses[:, axis], 3), size) for axis in range(3)
+    ]
+    normals = np.stack(sums, 1)
+    return normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-300)
+
+
+def _candidates(
+    corners: np.ndarray, depths: np.ndarray, cameras: Cameras
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Yields triangles, columns and rows of all pixels whose centres lie in triangles' boxes."""
+    limits = np.array([cameras.width, cameras.height])
+    in_front = np.all(depths > 1e-9, axis=1)[:, None]
+    low = np.where(in_front, np.clip(np.ceil(corners.min(1) - 0.5), 0, limits), 0).astype(np.int64)
+    high = np.floor(np.clip(corners.max(1) - 0.5, -1, limits - 1)).astype(np.int64)
+    sizes = np.where(in_front, np.maximum(high - low + 1, 0), 0)
+    counts = sizes.prod(1)
+    busy = np.flatnonzero(counts)
+    ends = np.cumsum(counts[busy])
+    while len(busy):
+        n = max(1, int(np.searchsorted(ends, _CHUNK, side="right")))
+        triangles = np.repeat(busy[:n], counts[busy[:n]])
+        within = np.arange(ends[n - 1]) - np.repeat(ends[:n] - counts[busy[:n]], counts[busy[:n]])
+        widths = sizes[triangles, 0]
+        yield triangles, low[triangles, 0] + within % widths, low[triangles, 1] + within // widths
+        busy, ends = busy[n:], ends[n:] - ends[n - 1]
+
+
+def _barycentric(corners: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Returns (N, 3) weights of triangles' corners at points; NaN for triangles seen edge on."""
+    a, b, c = corners[:, 0], corners[:, 1], corners[:, 2]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        area = _cross(b - a, c - a)
+        weights = [_cross(c - b, points - b) / area, _cross(a - c, points - c) / area]
+    return np.stack([*weights, 1 - weights[0] - weights[1]], 1)
+
+
+def _cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]

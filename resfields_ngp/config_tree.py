@@ -1,8 +1,8 @@
 """Trees of frozen dataclasses from nested tables (TOML, JSON, command line) and back.
 
 Nothing here knows a particular setting. A *table* is a nested dict of plain values. A field that
-offers alternatives is declared with `choice`: the table's ``kind`` picks the dataclass that the
-rest of it fills.
+offers alternatives is a union of dataclasses, each with a ``kind``: the table's own ``kind`` picks
+the one that the rest of it fills.
 """
 
 from __future__ import annotations
@@ -17,18 +17,6 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 class ConfigError(ValueError):
     """A setting is unknown or its value is not allowed; the message says where, and what is."""
-
-
-def choice(registry: Mapping[str, type], default: str) -> Any:
-    """Declares a field whose ``kind`` picks one of the config dataclasses of `registry`.
-
-    Args:
-        registry: Kind to config dataclass.
-        default: The kind taken where none is named.
-    """
-    return dataclasses.field(
-        default_factory=registry[default], metadata={"registry": dict(registry)}
-    )
 
 
 def apply_table(config: Any, table: Mapping[str, Any], source: str, prefix: str = "") -> Any:
@@ -55,7 +43,7 @@ def apply_table(config: Any, table: Mapping[str, Any], source: str, prefix: str 
         current = getattr(config, name)
         where = f"{source}: {prefix}{name}"
         if dataclasses.is_dataclass(current):
-            base = _picked(config, name, value, where)
+            base = _picked(current, hints[name], value, where)
             changes[name] = apply_table(base, _inner(base, value), source, f"{prefix}{name}.")
         else:
             changes[name] = _convert(value, hints[name], where)
@@ -143,15 +131,19 @@ def _unknown_key(source: str, prefix: str, key: str, allowed: list[str]) -> str:
     )
 
 
-def _picked(config: Any, name: str, value: Any, where: str) -> Any:
+def _alternatives(hint: Any) -> dict[str, type]:
+    """Returns kind to dataclass of a union of them; a single dataclass offers no choice."""
+    members = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else ()
+    return {member.kind: member for member in members if dataclasses.is_dataclass(member)}
+
+
+def _picked(current: Any, hint: Any, value: Any, where: str) -> Any:
     """Returns what a table's settings go onto: the current config, or the new kind's defaults."""
-    current = getattr(config, name)
-    field = next(field for field in dataclasses.fields(config) if field.name == name)
-    registry = field.metadata.get("registry")
+    registry = _alternatives(hint)
     kind = value.get("kind") if isinstance(value, Mapping) else value
-    if not isinstance(value, Mapping) and (registry is None or not isinstance(value, str)):
+    if not isinstance(value, Mapping) and not (registry and isinstance(value, str)):
         raise ConfigError(f"{where}: found {value!r}; a table of settings is needed")
-    if registry is None or kind is None or kind == current.kind:
+    if not registry or kind is None or kind == current.kind:
         return current
     if kind not in registry:
         found = f'{where}.kind: found "{kind}"{nearest(str(kind), list(registry))}'

@@ -11,7 +11,6 @@ import pytest
 from resfields_ngp.config_tree import (
     ConfigError,
     apply_table,
-    choice,
     differing_keys,
     flat_items,
     nested,
@@ -47,7 +46,7 @@ class Loop:
 
 @dataclass(frozen=True)
 class Tree:
-    encoder: Grid | Waves = choice({"grid": Grid, "waves": Waves}, "grid")
+    encoder: Grid | Waves = field(default_factory=Grid)
     loop: Loop = field(default_factory=Loop)
 
 

@@ -133,8 +133,10 @@ def _unknown_key(source: str, prefix: str, key: str, allowed: list[str]) -> str:
 
 def _alternatives(hint: Any) -> dict[str, type]:
     """Returns kind to dataclass of a union of them; a single dataclass offers no choice."""
-    members = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else ()
-    return {member.kind: member for member in members if dataclasses.is_dataclass(member)}
+    members: tuple[Any, ...] = ()
+    if get_origin(hint) in (Union, types.UnionType):
+        members = get_args(hint)
+    return {member.kind: member for member in members if hasattr(member, "kind")}
 
 
 def _picked(current: Any, hint: Any, value: Any, where: str) -> Any:

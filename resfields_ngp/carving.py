@@ -64,6 +64,7 @@ def make_silhouette(
     cameras: Cameras,
     frame: int,
     closing: float = 0.0,
+    slack: float = 0.0,
 ) -> Silhouette:
     """Returns the silhouette of a mask.
 
@@ -73,12 +74,13 @@ def make_silhouette(
         frame: Which of them took the mask.
         closing: Gaps and holes up to twice this radius are closed first; a fraction of the image's
             longer side.
+        slack: Pixels by which the outline is then moved outwards.
     """
     solid = close_mask(mask, closing).view(np.uint8)
     # Half a pixel off, so that zero lies on the edge between pixels and not on either's centre.
     outer = cv2.distanceTransform(1 - solid, cv2.DIST_L2, cv2.DIST_MASK_5)
     inner = cv2.distanceTransform(solid, cv2.DIST_L2, cv2.DIST_MASK_5)
-    pixels = np.where(solid > 0, 0.5 - inner, outer - 0.5).astype(np.float32)
+    pixels = np.where(solid > 0, 0.5 - inner, outer - 0.5).astype(np.float32) - np.float32(slack)
     return Silhouette(
         slopes=pixels * _tangents_per_pixel(cameras, frame),
         projection=cameras.projection(frame),

@@ -33,9 +33,11 @@ class HullConfig:
     closing: float = 0.008
     """Gaps of masks up to twice this radius are closed; fraction of the image's longer side, 0 for
     perfect masks."""
+    slack: float = 0.0
+    """Pixels by which the masks' outlines, hence the distances' zero, move outwards: for masks that
+    are cut too small, or cameras a pixel off."""
     dilation: float = 1.0
-    """Pixels by which the occupied cells may overshoot the masks, for masks and cameras that are
-    slightly off."""
+    """Pixels by which the occupied cells overshoot the hull."""
     tolerance: int = 0
     """Views that may disagree before a cell is carved away; above 0 only for masks with large
     holes."""
@@ -48,6 +50,7 @@ class HullConfig:
         _check_range("hull.margin", self.margin, 0.0, 0.4)
         _check_range("hull.smoothness", self.smoothness, 0.0, float("inf"))
         _check_range("hull.closing", self.closing, 0.0, 0.2)
+        _check_range("hull.slack", self.slack, -100.0, 100.0)
         _check_range("hull.dilation", self.dilation, 0.0, float("inf"))
         _check_range("hull.tolerance", self.tolerance, 0, float("inf"))
         _check_range("hull.min_component", self.min_component, 0.0, 1.0)
@@ -67,8 +70,8 @@ class Hull:
     distances: np.ndarray
     """(n_frames, G, G, G) float32 signed distance to the hull at the cell centres ``(i + 0.5) / G``
     of [0, 1]^3, indexed [frame, x, y, z], model units, negative inside. Zero is the masks' own
-    outline, not a dilated one. A part thinner than a cell may have no negative centre, but the
-    centres around it stay below `margin`."""
+    outline (moved by `HullConfig.slack`), not the dilated one. A part thinner than a cell may have
+    no negative centre, but the centres around it stay below `margin`."""
     margin: float
     """Model units: half a cell's diagonal plus the dilation. Every point of the hull lies in a cell
     below it."""
@@ -105,7 +108,7 @@ def build_hull(capture: Capture, config: HullConfig) -> Hull:
     grid = (config.resolution,) * 3
     distances = np.empty((capture.n_frames, *grid), np.float32)
     for frame in range(capture.n_frames):
-        silhouettes = frame_silhouettes(capture, frame, config.closing)
+        silhouettes = frame_silhouettes(capture, frame, config)
         box = space.world_from_frame(frame)
         raw = carve(silhouettes, box, config.resolution, config.tolerance)
         kept = _kept_cells(raw, config.min_component)
@@ -124,10 +127,10 @@ def full_box(capture: Capture, resolution: int = 64) -> Hull:
     return Hull(space, distances, _half_diagonal(resolution))
 
 
-def frame_silhouettes(capture: Capture, frame: int, closing: float = 0.0) -> list[Silhouette]:
-    """Returns the silhouettes of all training views that have masks, at a frame, gaps closed."""
+def frame_silhouettes(capture: Capture, frame: int, config: HullConfig) -> list[Silhouette]:
+    """Returns the repaired silhouettes at a frame of all training views that have masks."""
     return [
-        make_silhouette(view.masks[frame], view.cameras, frame, closing)
+        make_silhouette(view.masks[frame], view.cameras, frame, config.closing, config.slack)
         for view in capture.views
         if view.masks is not None
     ]
@@ -135,7 +138,7 @@ def frame_silhouettes(capture: Capture, frame: int, closing: float = 0.0) -> lis
 
 def _place_frame(capture: Capture, frame: int, config: HullConfig) -> tuple[np.ndarray, ...]:
     """Returns centroid, low and high corner, (3,) normalised, of a hull: coarse, then closer."""
-    silhouettes = frame_silhouettes(capture, frame, config.closing)
+    silhouettes = frame_silhouettes(capture, frame, config)
     low, high = normalised_bounds(capture)
     side = float((high - low).max())
     low = (low + high - side) / 2

@@ -1,0 +1,228 @@
+"""A look at a capture before any training: sizes, memory, whether masks and cameras agree."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from .carving import Silhouette, intersect
+from .datasets.base import Capture, View
+from .hull import Hull, HullConfig, build_hull, frame_silhouettes
+
+_GOOD_COVERAGE = 0.9
+_N_STEPS = 256
+_BYTES_PER_PARAMETER = 16  # float32 value, gradient and Adam's two moments
+
+
+@dataclass(frozen=True)
+class ViewReport:
+    """What was found of one camera."""
+
+    name: str
+    """Folder or camera name."""
+    width: int
+    """Pixels across."""
+    height: int
+    """Pixels down."""
+    n_images: int
+    """Images used."""
+    n_bytes: int
+    """Images, masks and depths in memory."""
+    foreground: float | None
+    """Mean part of the image on the subject; None without masks."""
+    coverage: float | None
+    """Mean part of the mask that lies in the hull of the other views; None without masks."""
+    worst_coverage: float | None
+    """The least of that over the frames."""
+    worst_frame: int | None
+    """The frame number where it is least."""
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What was found of a capture."""
+
+    name: str
+    """The capture's folder."""
+    frame_numbers: tuple[int, ...]
+    """The frames used."""
+    views: tuple[ViewReport, ...]
+    """Training cameras, then the held-out one."""
+    test_camera: str | None
+    """The held-out camera's name."""
+    image_bytes: int
+    """Images, masks and depths of all cameras in memory."""
+    hull_bytes: int
+    """The per-frame grids."""
+    model_bytes: int
+    """Parameters with gradients and optimiser state; 0 where not asked for."""
+    box_side: float
+    """Side of the subject's box (model space), world units."""
+    travel: float
+    """How far model space follows the subject from end to end, world units; 0 at rest."""
+    hull: Hull
+    """The hull."""
+    warnings: tuple[str, ...]
+    """What deserves a look, one sentence each; those of loading first."""
+
+    def lines(self) -> list[str]:
+        """Returns the report as plain lines, for a terminal without tables."""
+        first, last = self.frame_numbers[0], self.frame_numbers[-1]
+        megabytes = (self.image_bytes / 1e6, self.hull_bytes / 1e6, self.model_bytes / 1e6)
+        return [
+            f"{self.name}: {len(self.frame_numbers)} frames ({first} to {last}), "
+            f"{len(self.views)} cameras, held out: {self.test_camera or 'none'}",
+            "memory: images {:.1f} MB, hull {:.1f} MB, model {:.1f} MB".format(*megabytes),
+            f"box: {self.box_side:.4g} world units a side, follows the subject {self.travel:.4g}",
+            *(_view_line(view) for view in self.views),
+            *(f"warning: {warning}" for warning in self.warnings),
+        ]
+
+
+def _view_line(view: ViewReport) -> str:
+    line = f"{view.name}: {view.n_images} images, {view.width} x {view.height}"
+    if view.foreground is not None:
+        line += f", {view.foreground:.1%} foreground"
+    if view.coverage is not None and view.worst_coverage is not None:
+        line += (
+            f", {view.coverage:.1%} of the mask in the others' hull "
+            f"(worst {view.worst_coverage:.1%}, frame {view.worst_frame})"
+        )
+    return line
+
+
+def inspect_capture(capture: Capture, config: HullConfig, n_parameters: int = 0) -> Inspection:
+    """Carves the capture's hull and reports what training would meet.
+
+    Args:
+        capture: The capture.
+        config: How to carve.
+        n_parameters: Of the model that is to be trained, for the memory estimate.
+
+    Raises:
+        CaptureError: The hull of a frame is empty; the message names the frame and the reason.
+    """
+    hull = build_hull(capture, config)
+    coverage = mask_coverage(capture, hull)
+    tested = () if capture.test_view is None else (capture.test_view,)
+    reports = tuple(
+        _report(capture, view, coverage.get(view.name)) for view in (*capture.views, *tested)
+    )
+    return Inspection(
+        name=capture.name,
+        frame_numbers=capture.frame_numbers,
+        views=reports,
+        test_camera=None if capture.test_view is None else capture.test_view.name,
+        image_bytes=sum(report.n_bytes for report in reports),
+        hull_bytes=hull.distances.nbytes,
+        model_bytes=n_parameters * _BYTES_PER_PARAMETER,
+        box_side=hull.space.scale,
+        travel=hull.space.scale * float(np.linalg.norm(np.ptp(hull.space.offsets, axis=0))),
+        hull=hull,
+        warnings=(*capture.warnings, *_hull_warnings(capture, hull, reports)),
+    )
+
+
+def _report(capture: Capture, view: View, coverage: np.ndarray | None) -> ViewReport:
+    arrays = (view.images, view.masks, view.depths)
+    return ViewReport(
+        name=view.name,
+        width=view.cameras.width,
+        height=view.cameras.height,
+        n_images=len(view.images),
+        n_bytes=sum(array.nbytes for array in arrays if array is not None),
+        foreground=None if view.masks is None else float(view.masks.mean()),
+        coverage=None if coverage is None else float(coverage.mean()),
+        worst_coverage=None if coverage is None else float(coverage.min()),
+        worst_frame=None if coverage is None else capture.frame_numbers[int(coverage.argmin())],
+    )
+
+
+def _hull_warnings(capture: Capture, hull: Hull, reports: Sequence[ViewReport]) -> list[str]:
+    """Returns a sentence for each thing that would make a poor reconstruction."""
+    found = []
+    if not capture.has_masks:
+        found.append("no masks: occupancy starts full, training is slower and needs more views")
+    for view in reports:
+        if view.coverage is not None and view.coverage < _GOOD_COVERAGE:
+            found.append(
+                f"{view.name}: only {view.coverage:.0%} of its mask lies in the hull of the others: "
+                "check its masks and poses, or raise hull.closing, hull.slack or hull.tolerance"
+            )
+    border = np.ones(hull.distances.shape[1:], bool)
+    border[1:-1, 1:-1, 1:-1] = False
+    if capture.has_masks and (hull.distances[:, border] < 0).any():
+        found.append(
+            "the hull reaches the faces of its box: scale_mat or aabb.txt may be too tight"
+        )
+    return found
+
+
+def mask_coverage(
+    capture: Capture,
+    hull: Hull,
+    n_pixels: int = 500,
+) -> dict[str, np.ndarray]:
+    """Measures how well each mask agrees with the others: the part of it in the others' hull.
+
+    Independent of the hull's grid: a pixel counts where its ray, inside the box, meets a point that
+    lies on the masks (as they are, not closed) of all other views that see it, up to half a step of
+    1/256 of the ray. Points of a mask that meet the others only outside the box do not count.
+
+    Args:
+        capture: The capture.
+        hull: Its hull; only its model space is used.
+        n_pixels: Pixels of each mask that are looked at, evenly spread.
+
+    Returns:
+        For each training view's name, (n_frames,) fractions, 0 for an empty mask. Empty without
+        masks or with one view only.
+    """
+    if not capture.has_masks or len(capture.views) < 2:
+        return {}
+    plain = HullConfig(closing=0.0, slack=0.0)
+    fractions = {view.name: np.zeros(capture.n_frames) for view in capture.views}
+    for frame in range(capture.n_frames):
+        silhouettes = frame_silhouettes(capture, frame, plain)
+        for index, view in enumerate(capture.views):
+            assert view.masks is not None, view.name
+            pixels = _spread_pixels(view.masks[frame], n_pixels)
+            origins, directions = view.cameras.rays(pixels, frame, hull.space)
+            others = silhouettes[:index] + silhouettes[index + 1 :]
+            if len(pixels):
+                box = hull.space.world_from_frame(frame)
+                fractions[view.name][frame] = _met(others, box, origins, directions).mean()
+    return fractions
+
+
+def _spread_pixels(mask: np.ndarray, n_pixels: int) -> np.ndarray:
+    """Returns the centres (x, y), up to n_pixels (N, 2), of a mask's pixels."""
+    rows, columns = np.nonzero(mask)
+    chosen = np.linspace(0, len(rows) - 1, min(n_pixels, len(rows))).round().astype(int)
+    return np.stack([columns[chosen], rows[chosen]], axis=1) + 0.5
+
+
+def _met(
+    silhouettes: Sequence[Silhouette],
+    world_from_box: np.ndarray,  # (4, 4)
+    origins: np.ndarray,  # (N, 3) model space
+    directions: np.ndarray,  # (N, 3) unit
+) -> np.ndarray:
+    """Returns which rays (N,) meet the silhouettes' hull inside the box."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        walls = np.stack([-origins / directions, (1 - origins) / directions])
+    enter = np.clip(np.nanmax(walls.min(axis=0), axis=1), 0.0, None)
+    leave = np.maximum(np.nanmin(walls.max(axis=0), axis=1), enter)
+    along = enter[:, None] + (leave - enter)[:, None] * np.linspace(0, 1, _N_STEPS)
+    views = []
+    for silhouette in silhouettes:
+        matrix = silhouette.projection @ world_from_box
+        starts, ways = origins @ matrix[:, :3].T + matrix[:, 3], directions @ matrix[:, :3].T
+        points = starts.T[:, :, None] + ways.T[:, :, None] * along
+        views.append(silhouette.distances(points.astype(np.float32)))
+    half_steps = (
+        0.5 * (leave - enter) / (_N_STEPS - 1) * np.cbrt(np.linalg.det(world_from_box[:3, :3]))
+    )
+    return (intersect(views).min(axis=1) < half_steps) & (leave > enter)

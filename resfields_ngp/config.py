@@ -6,17 +6,24 @@ Each table is the config dataclass beside the stage that it steers.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from .config_tree import ConfigError, apply_table, nearest
 from .datasets.base import CaptureConfig
+from .encoders import EncoderConfig, HashGridConfig
+from .field import NetworkConfig
+from .heads import HeadConfig, NeusConfig
 from .hull import HullConfig
+from .imaging import ImagingConfig
+from .losses import LossConfig
 from .meshing import MeshingConfig
+from .resfield import ResFieldConfig
 
 
 @dataclass(frozen=True)
@@ -27,8 +34,20 @@ class Config:
     """Which images."""
     hull: HullConfig = field(default_factory=HullConfig)
     """The visual hull that masks carve."""
+    encoder: EncoderConfig = field(default_factory=HashGridConfig)
+    """From positions to features."""
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    """From features to the head's outputs."""
+    residual: ResFieldConfig = field(default_factory=ResFieldConfig)
+    """How the networks' weights change over time."""
+    head: HeadConfig = field(default_factory=NeusConfig)
+    """From outputs to opacity and colour."""
+    losses: LossConfig = field(default_factory=LossConfig)
+    """What is minimised."""
     meshing: MeshingConfig = field(default_factory=MeshingConfig)
     """Surfaces."""
+    imaging: ImagingConfig = field(default_factory=ImagingConfig)
+    """Pictures and videos."""
 
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -87,3 +106,13 @@ def read_scene(path: Path) -> dict[str, Any]:
     if not isinstance(table, dict):
         raise ConfigError(f"{path}: a table of settings is needed; found {type(table).__name__}")
     return table
+
+
+def part(config: Config, tables: Sequence[str]) -> Any:
+    """Returns a dataclass instance with some of a config's tables only, for a verb's help."""
+    kept = [each for each in dataclasses.fields(config) if each.name in tables]
+    hints = get_type_hints(Config)
+    chosen = dataclasses.make_dataclass(
+        "Settings", [(each.name, hints[each.name]) for each in kept], frozen=True
+    )
+    return chosen(**{each.name: getattr(config, each.name) for each in kept})

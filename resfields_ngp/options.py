@@ -15,15 +15,12 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import tyro
 from tyro.conf import Positional
 
 from .config_tree import nearest
-
-if TYPE_CHECKING:
-    from .config import Config
 
 Options = TypeVar("Options")
 
@@ -223,8 +220,14 @@ def parse_options(kind: type[Options], verb: str, arguments: Sequence[str]) -> O
         raise UsageError(_one_line(complaint.getvalue())) from None
 
 
-def print_help(kind: type, verb: str, config: Config | None) -> None:
-    """Prints a verb's options and, where it takes settings, those of a config with their values."""
+def print_help(kind: type, verb: str, config: Any) -> None:
+    """Prints a verb's options and, where it takes settings, those of a config with their values.
+
+    Args:
+        kind: The verb's options class.
+        verb: Its name.
+        config: A dataclass of tables, or None.
+    """
     shown: Any = kind
     if config is not None:
         settings = Annotated[type(config), tyro.conf.arg(name=""), tyro.conf.AvoidSubcommands]

@@ -1,0 +1,180 @@
+"""The command line: finds the verb, runs it, and turns errors into one line and an exit code.
+
+Exit codes: 0 done, 1 a fault of the program, 2 usage, 3 data, 4 device, 130 and 143 interrupted.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from . import __version__
+
+
+@dataclass(frozen=True)
+class Verb:
+    """One verb of the command line."""
+
+    command: str
+    """Its function in `commands`."""
+    options: str
+    """Its options class in `options`."""
+    summary: str
+    """What it does."""
+    tables: tuple[str, ...] | None = ()
+    """Tables of settings that it takes as ``--table.name value``; None is all of them."""
+
+
+_OF_A_RUN = ("meshing", "imaging", "evaluation")
+
+VERBS = {
+    "reconstruct": Verb(
+        "reconstruct", "ReconstructOptions", "inspect, train, mesh, render and eval in one", None
+    ),
+    "train": Verb("train", "TrainOptions", "fit a capture, with checkpoints", None),
+    "mesh": Verb("mesh", "MeshOptions", "one mesh per frame from a run", _OF_A_RUN),
+    "render": Verb("render", "RenderOptions", "images and videos from a run", _OF_A_RUN),
+    "eval": Verb("evaluate", "EvalOptions", "a run's PSNR, SSIM, Chamfer, F-score", _OF_A_RUN),
+    "inspect": Verb(
+        "inspect", "InspectOptions", "check a capture before any training", ("capture", "hull")
+    ),
+    "synth": Verb("synth", "SynthOptions", "write the synthetic capture"),
+    "doctor": Verb("doctor", "DoctorOptions", "what runs here, and what mends the rest"),
+}
+
+USAGE, DATA, DEVICE, FAULT = 2, 3, 4, 1
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line and returns the exit code.
+
+    Args:
+        arguments: Without the program's name; those of the process by default.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    logging.basicConfig(format="resfields-ngp: %(message)s", level=logging.WARNING)
+    try:
+        return _run(given)
+    except KeyboardInterrupt:
+        print("resfields-ngp: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except Exception as error:
+        if "--debug" in given or os.environ.get("RESFIELDS_NGP_DEBUG") == "1":
+            traceback.print_exc()
+        code = exit_code(error)
+        print(f"resfields-ngp: error: {describe(error, code)}", file=sys.stderr)
+        return code
+
+
+def exit_code(error: Exception) -> int:
+    """Returns the exit code of an error by whose fault it is."""
+    from .backends import BackendUnavailable
+    from .config_tree import ConfigError
+    from .options import UsageError
+    from .run_folder import RunFolderError
+
+    if isinstance(error, UsageError | ConfigError | RunFolderError):
+        return USAGE
+    if isinstance(error, BackendUnavailable | ImportError):
+        return DEVICE
+    if isinstance(error, ValueError | OSError):
+        return DATA
+    return FAULT
+
+
+def describe(error: Exception, code: int) -> str:
+    """Returns an error as one line."""
+    text = str(error)
+    if isinstance(error, OSError) and error.strerror and error.filename is None:
+        text = error.strerror
+    line = " ".join(text.split()) or type(error).__name__
+    if code == FAULT:
+        return f"{type(error).__name__}: {line} (a fault of the program; --debug shows where)"
+    return line
+
+
+def _run(given: list[str]) -> int:
+    if not given or given[0] in ("-h", "--help"):
+        print(_overview(), file=sys.stdout if given else sys.stderr)
+        return 0 if given else USAGE
+    if given[0] == "--version":
+        print(f"resfields-ngp {__version__}")
+        return 0
+    from . import options
+    from .config_tree import nearest
+
+    name = given[0]
+    if name not in VERBS:
+        known = ", ".join(VERBS)
+        raise options.UsageError(
+            f'unknown verb "{name}"{nearest(name, list(VERBS))} (allowed: {known})'
+        )
+    verb = VERBS[name]
+    kind: type[Any] = getattr(options, verb.options)
+    plain, settings = options.split_settings(given[1:])
+    _check_tables(name, verb, settings)
+    if "-h" in plain or "--help" in plain:
+        options.print_help(kind, name, _settings_shown(verb, plain, settings))
+        return 0
+    parsed = options.parse_options(kind, name, plain)
+    commands = importlib.import_module(".commands", __package__)
+    return getattr(commands, verb.command)(parsed, options.named_settings(parsed) | settings)
+
+
+def _overview() -> str:
+    lines = [f"  {name:12} {verb.summary}" for name, verb in VERBS.items()]
+    return "\n".join(
+        [
+            "usage: resfields-ngp VERB [OPTIONS]",
+            "",
+            "Multi-view images of something that moves, to one mesh per frame.",
+            "",
+            *lines,
+            "",
+            "resfields-ngp VERB --help shows a verb's options, with units and defaults.",
+        ]
+    )
+
+
+def _check_tables(name: str, verb: Verb, settings: dict[str, str]) -> None:
+    """Checks that settings belong to the verb's tables; whether they exist is checked later.
+
+    Raises:
+        ConfigError: One does not.
+    """
+    from .config_tree import ConfigError
+
+    for setting in settings if verb.tables is not None else ():
+        table = setting.partition(".")[0]
+        if table not in (verb.tables or ()):
+            allowed = ", ".join(f"--{each}.*" for each in verb.tables or ()) or "none"
+            raise ConfigError(f"{name} takes no --{setting} (settings it takes: {allowed})")
+
+
+def _settings_shown(verb: Verb, plain: list[str], settings: dict[str, str]) -> Any:
+    """Returns the config whose values the help shows, None for verbs without settings."""
+    if verb.tables == ():
+        return None
+    from .config import load_config, part
+    from .config_tree import nested
+    from .options import SETTING_OF_OPTION
+
+    given = {token.partition("=")[0]: token.partition("=")[2] for token in plain if "=" in token}
+    given |= dict(zip(plain, plain[1:], strict=False))
+    kinds = {
+        SETTING_OF_OPTION[name]: given[f"--{name}"]
+        for name in ("encoder", "head")
+        if f"--{name}" in given
+    }
+    scene, preset = given.get("--scene"), given.get("--preset")
+    config = load_config(scene, preset, nested(kinds | settings))
+    return config if verb.tables is None else part(config, verb.tables)

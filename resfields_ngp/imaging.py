@@ -1,0 +1,185 @@
+"""Pictures of a reconstruction: a camera's frames as PNG files and video, and a ride around it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from .cameras import Cameras
+from .datasets.base import Capture, View
+from .orbit import orbit
+from .pictures import Picture, PictureFolder
+from .records import FrameSlices, Rays
+
+if TYPE_CHECKING:
+    from .reconstruction import Reconstruction
+
+
+@dataclass(frozen=True)
+class ImagingConfig:
+    """Which pictures are made of a reconstruction."""
+
+    cameras: tuple[str, ...] = ()
+    """Cameras to render, by name; empty takes the held-out one, or without one the first."""
+    video: bool = True
+    """Write an mp4 beside the pictures of each camera."""
+    frames_per_second: float = 12.0
+    """Speed of the videos, above 0."""
+    orbit_pictures: int = 48
+    """Pictures of a ride around the subject while time runs; 0 for no ride."""
+    orbit_size: int = 256
+    """Longer side of the ride's pictures, pixels, 16 or more."""
+
+    def __post_init__(self) -> None:
+        if self.frames_per_second <= 0:
+            raise ValueError(
+                f"imaging.frames_per_second is {self.frames_per_second}; allowed: above 0"
+            )
+        if self.orbit_pictures < 0:
+            raise ValueError(f"imaging.orbit_pictures is {self.orbit_pictures}; allowed: 0 or more")
+        if self.orbit_size < 16:
+            raise ValueError(f"imaging.orbit_size is {self.orbit_size}; allowed: 16 or more")
+
+
+def render_view(reconstruction: Reconstruction, cameras: Cameras, frame: int) -> Picture:
+    """Renders all pixels of a camera at one frame.
+
+    Args:
+        reconstruction: What was fitted.
+        cameras: The camera; its frames are those fitted.
+        frame: Index of the frame among those fitted.
+    """
+    from .rendering import render
+
+    rows, columns = np.mgrid[: cameras.height, : cameras.width] + 0.5
+    pixels = np.stack([columns.ravel(), rows.ravel()], axis=1)
+    origins, directions = cameras.rays(pixels, frame, reconstruction.space)
+    device = reconstruction.occupancy.distances.device
+    rays = Rays(
+        torch.from_numpy(origins).to(device),
+        torch.from_numpy(directions).to(device),
+        FrameSlices.single(frame, len(pixels)),
+    )
+    seen = render(reconstruction.field, reconstruction.occupancy, rays, 0.0)
+    rgbs, opacities, depths, normals = (
+        values.float().cpu().numpy()
+        for values in (seen.rgbs, seen.opacities, seen.depths, seen.normals)
+    )
+    covered = opacities > 0.5
+    depths = np.where(covered, depths / np.maximum(opacities, 0.5), 0) * reconstruction.space.scale
+    rotation = reconstruction.space.world_from_model[:3, :3] / reconstruction.space.scale
+    normals = normals @ rotation.T
+    normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-9)
+    normals *= covered[:, None]
+    shape = (cameras.height, cameras.width)
+    return Picture(
+        np.clip(rgbs, 0, 1).reshape(*shape, 3),
+        opacities.reshape(shape),
+        depths.astype(np.float32).reshape(shape),
+        normals.astype(np.float32).reshape(*shape, 3),
+    )
+
+
+@dataclass(frozen=True)
+class Shot:
+    """One picture to be made."""
+
+    folder: str
+    """The camera's name, or orbit."""
+    stem: str
+    """The file's name without suffix."""
+    cameras: Cameras
+    """Where from."""
+    frame: int
+    """Which frame of those fitted."""
+
+
+def write_renders(
+    reconstruction: Reconstruction,
+    capture: Capture,
+    run: Path,
+    config: ImagingConfig,
+    source: str = "",
+    report: Callable[[int, int], None] | None = None,
+) -> list[Path]:
+    """Writes ``renders/<camera>/{rgb,depth,normal,mask}/%06d.png``, ``rgb.mp4`` and ``orbit`` so.
+
+    What the pixels mean is said by `PictureFolder`. Pictures of the same source that are there
+    already are not made again.
+
+    Args:
+        reconstruction: What was fitted.
+        capture: Where the cameras are.
+        run: The run folder.
+        config: Which pictures.
+        source: Names the weights, such as the checkpoint's step.
+        report: Called with the number of pictures done and of all pictures.
+
+    Returns:
+        The folders of the cameras, then that of the orbit.
+
+    Raises:
+        ValueError: A camera asked for is not in the capture.
+        OSError: A file could not be written; those before it are whole.
+    """
+    shots = planned_shots(reconstruction, capture, config)
+    folders = {
+        shot.folder: PictureFolder.open(
+            run / "renders" / shot.folder, shot.cameras, reconstruction.space, source
+        )
+        for shot in shots
+    }
+    for done, shot in enumerate(shots):
+        folder = folders[shot.folder]
+        if not folder.has(shot.stem):
+            folder.write(shot.stem, render_view(reconstruction, shot.cameras, shot.frame))
+        if report is not None:
+            report(done + 1, len(shots))
+    if config.video:
+        for folder in folders.values():
+            stems = [shot.stem for shot in shots if folder.path.name == shot.folder]
+            folder.write_video(stems, config.frames_per_second)
+    return [folder.path for folder in folders.values()]
+
+
+def planned_shots(
+    reconstruction: Reconstruction, capture: Capture, config: ImagingConfig
+) -> list[Shot]:
+    """Returns the pictures to make: each camera's frames in turn, then the ride around.
+
+    Raises:
+        ValueError: A camera asked for is not in the capture.
+    """
+    views = chosen_views(capture, config.cameras)
+    shots = [
+        Shot(view.name, f"{number:06d}", view.cameras, frame)
+        for view in views
+        for frame, number in enumerate(reconstruction.frame_numbers)
+    ]
+    if config.orbit_pictures:
+        cameras = [view.cameras for view in capture.views]
+        ride = orbit(cameras, reconstruction.space, config.orbit_pictures, config.orbit_size)
+        shots += [Shot("orbit", f"{i:06d}", *stop) for i, stop in enumerate(ride)]
+    return shots
+
+
+def chosen_views(capture: Capture, names: tuple[str, ...]) -> list[View]:
+    """Returns the views of some cameras; without names the held-out one, else the first.
+
+    Raises:
+        ValueError: A name is not in the capture.
+    """
+    views = list(capture.views) + ([capture.test_view] if capture.test_view else [])
+    if not names:
+        return [capture.test_view or capture.views[0]]
+    known = {view.name: view for view in views}
+    for name in names:
+        if name not in known:
+            allowed = ", ".join(known)
+            raise ValueError(f"imaging.cameras: no camera '{name}' here; allowed: {allowed}")
+    return [known[name] for name in names]

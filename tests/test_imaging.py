@@ -1,0 +1,195 @@
+"""Laws of pictures: depth, normals and masks of a sphere, files, restarts, the ride around."""
+
+from __future__ import annotations
+
+import errno
+import json
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from analytic import ring_of_cameras, sphere_reconstruction
+
+from resfields_ngp import writing
+from resfields_ngp.datasets.base import Capture, View
+from resfields_ngp.imaging import ImagingConfig, chosen_views, render_view, write_renders
+from resfields_ngp.orbit import mean_up, orbit
+from resfields_ngp.pictures import PictureFolder, depth_scale, read_png
+from resfields_ngp.records import Rays, Rendering
+
+
+def render_sphere(field: Any, occupancy: Any, rays: Rays, background: float) -> Rendering:
+    """Stands in for the renderer: the exact intersection with the sphere."""
+    field.n_evaluations += rays.n_rays
+    to_centre = 0.5 - rays.origins
+    along = (to_centre * rays.directions).sum(1)
+    squared = field.radius**2 - ((to_centre**2).sum(1) - along**2)
+    hits = squared > 0
+    depths = (along - squared.clamp(min=0).sqrt()) * hits
+    points = rays.origins + depths[:, None] * rays.directions
+    normals = field.normals(points, 0) * hits[:, None]
+    rgbs = torch.where(hits[:, None], field.rgbs(points, 0), torch.tensor(background))
+    return Rendering(rgbs, hits.float(), depths, normals)
+
+
+@pytest.fixture(autouse=True)
+def renderer(monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in = SimpleNamespace(render=render_sphere)
+    monkeypatch.setitem(sys.modules, "resfields_ngp.rendering", stand_in)
+
+
+def capture_of(reconstruction: Any, names: tuple[str, ...] = ("a", "b"), size: int = 33) -> Capture:
+    centre = reconstruction.space.to_world(np.array([[0.5, 0.5, 0.5]]), 0)[0]
+    n = reconstruction.n_frames
+    views = []
+    for i, name in enumerate((*names, "cam_test")):
+        cameras = ring_of_cameras(centre, 6.0, n, azimuth=1.3 * i, size=size)
+        images = np.zeros((n, size, size, 3), np.uint8)
+        views.append(View(name, cameras, images, np.ones((n, size, size), bool)))
+    return Capture(
+        "sphere",
+        tuple(views[:-1]),
+        views[-1],
+        reconstruction.frame_numbers,
+        reconstruction.world_from_normalised,
+    )
+
+
+def test_depths_and_normals_are_in_world_units_and_axes() -> None:
+    reconstruction = sphere_reconstruction(scale=2.5, radius=0.3)
+    cameras = capture_of(reconstruction).views[0].cameras
+    picture = render_view(reconstruction, cameras, 1)
+    rows, columns = np.nonzero(picture.opacities)
+    pixels = np.stack([columns + 0.5, rows + 0.5, np.ones(len(rows))], 1)
+    directions = pixels @ np.linalg.inv(cameras.intrinsics[1]).T
+    directions = directions @ cameras.world_from_camera[1, :3, :3].T
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    depths = picture.depths[rows, columns][:, None]
+    points = cameras.world_from_camera[1, :3, 3] + depths * directions
+    centre = reconstruction.space.to_world(np.array([[0.5, 0.5, 0.5]]), 1)
+    np.testing.assert_allclose(np.linalg.norm(points - centre, axis=1), 0.75, rtol=1e-3)
+    outwards = (points - centre) / 0.75
+    np.testing.assert_allclose(picture.normals[rows, columns], outwards, atol=2e-3)
+
+
+def test_files_hold_what_their_folder_says(tmp_path: Path) -> None:
+    reconstruction = sphere_reconstruction()
+    capture = capture_of(reconstruction)
+    write_renders(reconstruction, capture, tmp_path, ImagingConfig(orbit_pictures=0))
+    assert capture.test_view is not None
+    picture = render_view(reconstruction, capture.test_view.cameras, 0)
+    folder = tmp_path / "renders" / "cam_test"
+    scale = json.loads((folder / "render.json").read_text())["depth_scale"]
+    rgb, depth, normal, mask = (
+        read_png(folder / channel / "000003.png") for channel in ("rgb", "depth", "normal", "mask")
+    )
+    assert depth.dtype == np.uint16
+    np.testing.assert_allclose(rgb / 255, picture.rgbs, atol=0.51 / 255)
+    np.testing.assert_allclose(depth / scale, picture.depths, atol=0.51 / scale)
+    np.testing.assert_array_equal(mask, picture.opacities * 255)
+    there = mask > 0
+    np.testing.assert_allclose(normal[there] / 127.5 - 1, picture.normals[there], atol=0.01)
+    assert not rgb[~there].any() and not normal[~there].any()
+
+
+def test_video_has_all_frames_at_even_size(tmp_path: Path) -> None:
+    reconstruction = sphere_reconstruction(n_frames=3)
+    config = ImagingConfig(orbit_pictures=4, orbit_size=31)
+    write_renders(reconstruction, capture_of(reconstruction), tmp_path, config)
+    for name, count, side in (("cam_test", 3, 34), ("orbit", 4, 32)):
+        video = cv2.VideoCapture(str(tmp_path / "renders" / name / "rgb.mp4"))
+        assert video.get(cv2.CAP_PROP_FRAME_COUNT) == count
+        assert video.get(cv2.CAP_PROP_FRAME_WIDTH) == side
+    config = ImagingConfig(orbit_pictures=0, video=False)
+    write_renders(reconstruction, capture_of(reconstruction), tmp_path / "silent", config)
+    assert not list(tmp_path.glob("silent/**/*.mp4"))
+
+
+def test_finished_pictures_are_skipped(tmp_path: Path) -> None:
+    reconstruction = sphere_reconstruction()
+    capture, config = capture_of(reconstruction), ImagingConfig(orbit_pictures=3, orbit_size=32)
+    write_renders(reconstruction, capture, tmp_path, config)
+    before = reconstruction.field.n_evaluations
+    write_renders(reconstruction, capture, tmp_path, config)
+    assert reconstruction.field.n_evaluations == before
+    (tmp_path / "renders" / "cam_test" / "depth" / "000004.png").unlink()
+    write_renders(reconstruction, capture, tmp_path, config)
+    assert reconstruction.field.n_evaluations == before + 33 * 33
+    write_renders(reconstruction, capture, tmp_path, config, source="step 9")
+    assert reconstruction.field.n_evaluations == 2 * before + 33 * 33
+
+
+def test_full_disk_leaves_whole_pictures_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = iter(range(7))  # two render.json, then five pictures
+
+    def fills_up(descriptor: int) -> None:
+        if next(left, None) is None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(writing.os, "fsync", fills_up)
+    reconstruction = sphere_reconstruction()
+    with pytest.raises(OSError, match=r"\.png: could not be written \(No space left"):
+        write_renders(reconstruction, capture_of(reconstruction), tmp_path, ImagingConfig())
+    pictures = list(tmp_path.glob("renders/**/*.png"))
+    assert len(pictures) == 5
+    assert all(read_png(path).size for path in pictures)
+
+
+def test_cameras_are_chosen_by_name() -> None:
+    capture = capture_of(sphere_reconstruction())
+    assert [view.name for view in chosen_views(capture, ())] == ["cam_test"]
+    assert [view.name for view in chosen_views(capture, ("b", "cam_test"))] == ["b", "cam_test"]
+    with pytest.raises(ValueError, match="no camera 'c' here; allowed: a, b, cam_test"):
+        chosen_views(capture, ("c",))
+
+
+def test_depths_fit_sixteen_bits_whatever_the_units() -> None:
+    for scale, expected in ((1.0, 1000.0), (1000.0, 10.0)):
+        reconstruction = sphere_reconstruction(scale=scale)
+        centre = reconstruction.space.to_world(np.array([[0.5, 0.5, 0.5]]), 0)[0]
+        cameras = ring_of_cameras(centre, 3.0 * scale, 2)
+        assert depth_scale(cameras, reconstruction.space) == expected
+
+
+def test_ride_keeps_the_subject_in_the_middle_and_upright() -> None:
+    reconstruction = sphere_reconstruction(n_frames=5)
+    capture = capture_of(reconstruction)
+    ride = orbit([view.cameras for view in capture.views], reconstruction.space, 8, 40)
+    assert [frame for _, frame in ride] == [0, 1, 2, 3, 4, 3, 2, 1]
+    eyes = []
+    for cameras, frame in ride:
+        centre = reconstruction.space.to_world(np.array([[0.5, 0.5, 0.5]]), frame)
+        pixels, depths = cameras.project(centre, frame)
+        np.testing.assert_allclose(pixels, [[20, 20]], atol=1e-9)
+        assert depths[0] > 0
+        assert cameras.world_from_camera[frame, :3, 1] @ mean_up([cameras]) < -0.9
+        eyes.append(cameras.world_from_camera[frame, :3, 3] - centre[0])
+    distances = np.linalg.norm(eyes, axis=1)
+    np.testing.assert_allclose(distances, distances[0])
+    # Opposite stops of a full turn cancel but for their common height.
+    np.testing.assert_allclose(eyes[0] + eyes[4], eyes[1] + eyes[5], atol=1e-9)
+
+
+def test_damaged_picture_is_named(tmp_path: Path) -> None:
+    reconstruction = sphere_reconstruction()
+    capture = capture_of(reconstruction)
+    folder = PictureFolder.open(tmp_path, capture.views[0].cameras, reconstruction.space, "")
+    folder.file("rgb", "000000").parent.mkdir()
+    folder.file("rgb", "000000").write_bytes(b"\x89PNG")
+    with pytest.raises(ValueError, match="000000.png: missing or not a whole PNG"):
+        read_png(folder.file("rgb", "000000"))
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"frames_per_second": 0.0}, {"orbit_pictures": -1}, {"orbit_size": 4}]
+)
+def test_options_out_of_range_are_named(wrong: dict) -> None:
+    with pytest.raises(ValueError, match=f"imaging.{next(iter(wrong))}"):
+        ImagingConfig(**wrong)

@@ -15,6 +15,7 @@ from .datasets.base import Capture, View
 from .orbit import orbit
 from .pictures import Picture, PictureFolder
 from .records import FrameSlices, Rays
+from .rendering import render
 
 if TYPE_CHECKING:
     from .reconstruction import Reconstruction
@@ -54,8 +55,6 @@ def render_view(reconstruction: Reconstruction, cameras: Cameras, frame: int) ->
         cameras: The camera; its frames are those fitted.
         frame: Index of the frame among those fitted.
     """
-    from .rendering import render
-
     rows, columns = np.mgrid[: cameras.height, : cameras.width] + 0.5
     pixels = np.stack([columns.ravel(), rows.ravel()], axis=1)
     origins, directions = cameras.rays(pixels, frame, reconstruction.space)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
-import sys
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -15,7 +13,7 @@ import pytest
 import torch
 from analytic import ring_of_cameras, sphere_reconstruction
 
-from resfields_ngp import writing
+from resfields_ngp import imaging, writing
 from resfields_ngp.datasets.base import Capture, View
 from resfields_ngp.imaging import ImagingConfig, chosen_views, render_view, write_renders
 from resfields_ngp.orbit import mean_up, orbit
@@ -39,8 +37,7 @@ def render_sphere(field: Any, occupancy: Any, rays: Rays, background: float) -> 
 
 @pytest.fixture(autouse=True)
 def renderer(monkeypatch: pytest.MonkeyPatch) -> None:
-    stand_in = SimpleNamespace(render=render_sphere)
-    monkeypatch.setitem(sys.modules, "resfields_ngp.rendering", stand_in)
+    monkeypatch.setattr(imaging, "render", render_sphere)
 
 
 def capture_of(reconstruction: Any, names: tuple[str, ...] = ("a", "b"), size: int = 33) -> Capture:

@@ -1,0 +1,256 @@
+"""Scores of a finished run against its capture, from nothing but the run's files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import trimesh
+from rich.table import Table
+
+from .clouds import read_cloud
+from .datasets.base import Capture, View
+from .mesh import Mesh
+from .mesh_files import FORMATS, read_mesh
+from .metrics import chamfer_resfields, psnr, silhouette_iou, ssim, surface_scores
+from .perceptual import Lpips
+from .pictures import read_png
+from .rasterising import silhouette
+from .writing import write_whole
+
+Scores = dict[str, float]
+
+DEFINITIONS = {
+    "psnr": "dB, full picture, black off the mask, one mean squared error a frame",
+    "masked_psnr": "dB, over the mask",
+    "ssim": "Wang et al. 2004, Gaussian 11 x 11, sigma 1.5, full picture",
+    "lpips": "AlexNet LPIPS of the weights given",
+    "chamfer": "normalised units, Euclidean, mean of each direction, both summed",
+    "accuracy": "normalised units, mean distance from mesh to truth",
+    "completeness": "normalised units, mean distance from truth to mesh",
+    "normal_consistency": "mean |cosine| between nearest neighbours, both directions averaged",
+    "f_score": "at evaluation.threshold in normalised units",
+    "chamfer_resfields": "normalised units x 1000, L1 norm, both directions summed",
+    "silhouette_iou": "mesh against masks, mean over all cameras",
+    "psnr_resfields": "dB, as psnr, but 8-bit values / 256 and white off the mask",
+    "masked_psnr_resfields": "dB, as masked_psnr, but 8-bit values / 256",
+    "ssim_resfields": "as ssim, but 8-bit values / 256 and white off the mask",
+}
+"""What each score means; names with ``_resfields`` follow the official code's quirks."""
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """How a run is scored."""
+
+    protocol: Literal["clean", "resfields"] = "clean"
+    """clean, or resfields: the official code's quirky picture scores beside the clean ones."""
+    points: int = 100_000
+    """Samples of each surface, 1 or more."""
+    threshold: float = 0.01
+    """Distance within which the F-score counts a point as found, normalised units, above 0."""
+    seed: int = 0
+    """Seed of the samples."""
+    lpips_weights: str = ""
+    """State dict of the lpips package's AlexNet network (.pth); without it LPIPS is n/a."""
+
+    def __post_init__(self) -> None:
+        if self.points < 1:
+            raise ValueError(f"evaluation.points is {self.points}; allowed: 1 or more")
+        if self.threshold <= 0:
+            raise ValueError(f"evaluation.threshold is {self.threshold}; allowed: above 0")
+
+
+def evaluate_run(
+    run: Path,
+    capture: Capture,
+    config: EvaluationConfig,
+    report: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
+    """Scores ``meshes/`` and ``renders/`` of a run and writes ``evaluation.json``.
+
+    Pictures are those of the held-out camera, or of the first camera that was rendered where there
+    is none, which ``held_out`` then says. What the capture has no truth for is left out.
+
+    Args:
+        run: The run folder.
+        capture: The truth; its frames are those of the run.
+        config: How.
+        report: Called with the number of frames done and of all frames.
+
+    Returns:
+        What is written: ``mean`` and ``frames`` (one row each), ``missing`` files, ``definitions``.
+
+    Raises:
+        ValueError: A file of the run is damaged, or the LPIPS weights are of another network.
+        OSError: The table could not be written.
+    """
+    view = scored_view(run, capture)
+    lpips = Lpips.load(Path(config.lpips_weights)) if config.lpips_weights else None
+    rows, missing = [], []
+    for frame, number in enumerate(capture.frame_numbers):
+        row: dict[str, Any] = {"frame": number}
+        mesh_path = mesh_file(run, number)
+        if mesh_path is None:
+            missing.append(f"meshes/{number:06d}")
+        else:
+            row |= mesh_scores(read_mesh(mesh_path), capture, frame, config)
+        if view is not None:
+            path = run / "renders" / view.name / "rgb" / f"{number:06d}.png"
+            if path.is_file():
+                row |= picture_scores(path, view, frame, config.protocol, lpips)
+            else:
+                missing.append(path.relative_to(run).as_posix())
+        rows.append(row)
+        if report is not None:
+            report(frame + 1, capture.n_frames)
+    result = _summary(capture, view, config, rows, missing)
+    write_whole(run / "evaluation.json", json.dumps(result, indent=1).encode())
+    return result
+
+
+def scored_view(run: Path, capture: Capture) -> View | None:
+    """Returns the held-out view, or where there is none the first whose pictures the run has."""
+    if capture.test_view is not None:
+        return capture.test_view
+    rendered = [v for v in capture.views if (run / "renders" / v.name / "rgb").is_dir()]
+    return rendered[0] if rendered else None
+
+
+def mesh_file(run: Path, number: int) -> Path | None:
+    """Returns a frame's mesh in the first format that is there."""
+    paths = [run / "meshes" / f"{number:06d}.{suffix}" for suffix in FORMATS]
+    return next((path for path in paths if path.is_file()), None)
+
+
+def mesh_scores(mesh: Mesh, capture: Capture, frame: int, config: EvaluationConfig) -> Scores:
+    """Scores one frame's mesh against the cloud and the masks that the capture has."""
+    scores: Scores = {}
+    if mesh.n_faces == 0:
+        return scores
+    if capture.clouds:
+        points, normals = surface_samples(
+            mesh, capture.world_from_normalised, config.points, config.seed
+        )
+        truth, truth_normals = read_cloud(capture.clouds[frame])
+        keep = np.random.default_rng(config.seed).permutation(len(truth))[: config.points]
+        truth = truth[keep]
+        truth_normals = None if truth_normals is None else truth_normals[keep]
+        scores |= surface_scores(points, normals, truth, truth_normals, config.threshold)
+        scores["chamfer_resfields"] = chamfer_resfields(points, truth)
+    views = [*capture.views, *([capture.test_view] if capture.test_view else [])]
+    overlaps = [
+        silhouette_iou(silhouette(mesh, view.cameras, frame), view.masks[frame])
+        for view in views
+        if view.masks is not None
+    ]
+    if overlaps:
+        scores["silhouette_iou"] = float(np.nanmean(overlaps))
+    return scores
+
+
+def surface_samples(
+    mesh: Mesh, world_from_normalised: np.ndarray, n_points: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draws points uniformly by area from a mesh in world units.
+
+    Returns:
+        (n_points, 3) positions in the normalised frame and (n_points, 3) unit face normals.
+    """
+    normalised = trimesh.Trimesh(mesh.vertices, mesh.faces, process=False)
+    normalised.apply_transform(np.linalg.inv(world_from_normalised))
+    points, faces = trimesh.sample.sample_surface(normalised, n_points, seed=seed)[:2]
+    return np.asarray(points), np.asarray(normalised.face_normals)[np.asarray(faces)]
+
+
+def picture_scores(
+    path: Path, view: View, frame: int, protocol: str, lpips: Lpips | None = None
+) -> Scores:
+    """Scores one rendered picture against the photograph, both black off the photograph's mask.
+
+    Raises:
+        ValueError: The picture is damaged or of another size.
+    """
+    picture, truth = read_png(path), view.images[frame]
+    if picture.shape != truth.shape:
+        raise ValueError(f"{path}: shape {picture.shape}; the capture's is {truth.shape}")
+    mask = None if view.masks is None else view.masks[frame]
+    if mask is not None:
+        truth = truth * mask[..., None]
+    seen, expected = picture / 255, truth / 255
+    scores = {"psnr": psnr(seen, expected), "ssim": ssim(seen, expected)}
+    if mask is not None:
+        scores["masked_psnr"] = psnr(seen, expected, mask)
+    if lpips is not None:
+        scores["lpips"] = lpips(seen, expected)
+    if protocol == "resfields":
+        opacities = read_png(path.parent.parent / "mask" / path.name) / 255
+        scores |= _resfields_scores(picture, opacities, truth, mask)
+    return scores
+
+
+def _resfields_scores(
+    picture: np.ndarray, opacities: np.ndarray, truth: np.ndarray, mask: np.ndarray | None
+) -> Scores:
+    """Scores as the official code does: values over 256, and white where nothing is in test."""
+    seen = picture / 256 + (1 - opacities[..., None])
+    expected = truth / 256
+    if mask is None:
+        return {"psnr_resfields": psnr(picture / 256, expected)}
+    expected = np.where(mask[..., None], expected, 1.0)
+    return {
+        "psnr_resfields": psnr(seen, expected),
+        "masked_psnr_resfields": psnr(seen, expected, mask),
+        "ssim_resfields": ssim(seen, expected),
+    }
+
+
+def _summary(
+    capture: Capture,
+    view: View | None,
+    config: EvaluationConfig,
+    rows: list[dict[str, Any]],
+    missing: list[str],
+) -> dict[str, Any]:
+    """Returns the whole table with means over the frames that have a score."""
+    names = [name for name in DEFINITIONS if any(name in row for row in rows)]
+    means: dict[str, Any] = {}
+    for name in names:
+        found = np.array([row[name] for row in rows if name in row])
+        means[name] = float(np.nanmean(found)) if np.isfinite(found).any() else None
+    means.setdefault("lpips", "n/a")
+    for row in rows:
+        row.update({k: None for k, v in row.items() if isinstance(v, float) and np.isnan(v)})
+    return {
+        "capture": capture.name,
+        "protocol": config.protocol,
+        "camera": view.name if view else None,
+        "held_out": view is not None and view is capture.test_view,
+        "mean": means,
+        "frames": rows,
+        "missing": missing,
+        "definitions": {name: DEFINITIONS[name] for name in names},
+    }
+
+
+def score_table(result: dict[str, Any]) -> Table:
+    """Returns a table of `evaluate_run`'s result for the terminal: a row a frame, means below."""
+    names = list(result["definitions"])
+    where = "held out" if result["held_out"] else "a training camera: not novel views"
+    title = f"{result['capture']}, {result['camera']} ({where}), protocol {result['protocol']}"
+    table = Table("frame", *names, title=title, title_justify="left", show_footer=False)
+    for column in table.columns:
+        column.justify = "right"
+    for row in result["frames"]:
+        table.add_row(str(row["frame"]), *(_text(row.get(name)) for name in names))
+    table.add_section()
+    table.add_row("mean", *(_text(result["mean"].get(name)) for name in names), style="bold")
+    return table
+
+
+def _text(value: float | str | None) -> str:
+    return "n/a" if value is None else value if isinstance(value, str) else f"{value:.4g}"

@@ -148,7 +148,7 @@ def _hull_warnings(capture: Capture, hull: Hull, reports: Sequence[ViewReport]) 
     for view in reports:
         if view.coverage is not None and view.coverage < _GOOD_COVERAGE:
             found.append(
-                f"{view.name}: only {view.coverage:.0%} of its mask lies in the hull of the others: "
+                f"{view.name}: only {view.coverage:.0%} of its mask lies in the others' hull: "
                 "check its masks and poses, or raise hull.closing, hull.slack or hull.tolerance"
             )
     border = np.ones(hull.distances.shape[1:], bool)

@@ -85,7 +85,7 @@ def _cell(capture: Capture, view: View, hull: Hull, mesh: Mesh | None, frame: in
     pixels, depths = cameras.project(ends, frame)
     for axis, colour in enumerate(_AXES, start=1):
         _line(image, pixels[[0, axis]], depths[[0, axis]], colour)
-    label = f"{view.name} {capture.frame_numbers[frame]}"
+    label = f"{view.name}, frame {capture.frame_numbers[frame]}"
     cv2.putText(image, label, (6, 16), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (255, 255, 255), 1)
     return image
 

@@ -83,7 +83,8 @@ def test_truth_scores_perfectly(tmp_path: Path, capture: Capture) -> None:
     # What is left is the spacing of random samples, half the root of the area of each, both ways.
     assert mean["chamfer"] == pytest.approx(np.sqrt(4 * np.pi * RADIUS**2 / 20_000), rel=0.05)
     assert mean["normal_consistency"] > 0.999
-    assert mean["f_score"] > 0.9
+    density = 20_000 / (4 * np.pi * RADIUS**2)
+    assert mean["f_score"] == pytest.approx(1 - np.exp(-density * np.pi * 0.01**2), rel=0.01)
     assert result["missing"] == []
     assert json.loads((tmp_path / "run" / "evaluation.json").read_text()) == result
 

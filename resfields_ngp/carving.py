@@ -93,9 +93,10 @@ def close_mask(
     closing: float,
 ) -> np.ndarray:
     """Returns the mask (H, W), closed by a disc: `closing` is its radius over the longer side."""
+    mask = np.ascontiguousarray(mask)
     radius = round(closing * max(mask.shape))
     if radius < 1:
-        return np.ascontiguousarray(mask)
+        return mask
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
     # Padded by itself: else the closing would fill every corner between subject and border.
     padded = cv2.copyMakeBorder(

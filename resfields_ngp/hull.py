@@ -172,7 +172,9 @@ def _model_space(
 ) -> ModelSpace:
     """Returns the cube that holds all hulls; it follows the centroids where that pays."""
     still = np.zeros_like(centroids)
-    path = smooth_path(centroids, config.smoothness) if config.stabilise else still
+    # One view knows no depth: the centroid of its cone says more of the camera than of the subject.
+    follows = config.stabilise and len(capture.views) > 1
+    path = smooth_path(centroids, config.smoothness) if follows else still
     path = path - path.mean(axis=0)
     sides = [((highs - way).max(axis=0) - (lows - way).min(axis=0)).max() for way in (path, still)]
     if sides[0] > _WORTH_FOLLOWING * sides[1]:

@@ -135,6 +135,11 @@ def test_space_of_a_resting_subject_rests():
     assert (hull.space.offsets == 0).all()
 
 
+def test_space_of_a_single_view_rests():
+    path = CENTRE + np.arange(6)[:, None] * np.array([0.1, 0.0, -0.05])
+    assert (build_hull(sphere_capture(path[:, None], n_views=1), CONFIG).space.offsets == 0).all()
+
+
 def test_smoothing_keeps_steady_motion_and_damps_jitter():
     steady = np.arange(9)[:, None] * np.array([0.3, -0.1, 0.2])
     np.testing.assert_allclose(smooth_path(steady, 10.0), steady, atol=1e-9)

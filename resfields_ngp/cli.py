@@ -1,6 +1,7 @@
 """The command line: finds the verb, runs it, and turns errors into one line and an exit code.
 
-Exit codes: 0 done, 1 a fault of the program, 2 usage, 3 data, 4 device, 130 and 143 interrupted.
+Exit codes: 0 done, 1 training diverged or a fault of the program, 2 usage, 3 data, 4 device,
+130 and 143 interrupted.
 """
 
 from __future__ import annotations
@@ -97,7 +98,7 @@ def describe(error: Exception, code: int) -> str:
     if isinstance(error, OSError) and error.strerror and error.filename is None:
         text = error.strerror
     line = " ".join(text.split()) or type(error).__name__
-    if code == FAULT:
+    if code == FAULT and type(error).__name__ != "TrainingError":
         return f"{type(error).__name__}: {line} (a fault of the program; --debug shows where)"
     return line
 

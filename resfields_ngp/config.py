@@ -17,13 +17,16 @@ from typing import Any, get_type_hints
 from .config_tree import ConfigError, apply_table, nearest
 from .datasets.base import CaptureConfig
 from .encoders import EncoderConfig, HashGridConfig
+from .evaluation import EvaluationConfig
 from .field import NetworkConfig
 from .heads import HeadConfig, NeusConfig
 from .hull import HullConfig
 from .imaging import ImagingConfig
 from .losses import LossConfig
 from .meshing import MeshingConfig
+from .occupancy import OccupancyConfig
 from .resfield import ResFieldConfig
+from .training import TrainingConfig
 
 
 @dataclass(frozen=True)
@@ -42,18 +45,36 @@ class Config:
     """How the networks' weights change over time."""
     head: HeadConfig = field(default_factory=NeusConfig)
     """From outputs to opacity and colour."""
+    occupancy: OccupancyConfig = field(default_factory=OccupancyConfig)
+    """Where rays are sampled."""
     losses: LossConfig = field(default_factory=LossConfig)
     """What is minimised."""
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    """How long, how fast, on what."""
     meshing: MeshingConfig = field(default_factory=MeshingConfig)
     """Surfaces."""
     imaging: ImagingConfig = field(default_factory=ImagingConfig)
     """Pictures and videos."""
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    """Scores."""
 
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "preview": {"meshing": {"resolution": 128}},
+    "preview": {
+        "training": {"seconds": 45.0},
+        "meshing": {"resolution": 128},
+        "imaging": {"orbit_pictures": 16},
+        "evaluation": {"points": 30_000},
+    },
     "standard": {},
-    "paper": {"meshing": {"resolution": 512}},
+    "paper": {
+        "training": {"seconds": 3600.0},
+        "encoder": {"kind": "hash_grid", "log2_hashmap_size": 18, "n_levels": 16},
+        "residual": {"rank": 10},
+        "meshing": {"resolution": 512},
+        "imaging": {"orbit_size": 512},
+        "evaluation": {"protocol": "resfields"},
+    },
 }
 """Name to what differs from the defaults."""
 

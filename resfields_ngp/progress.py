@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 if TYPE_CHECKING:
     from .training import Progress as TrainingProgress
@@ -64,6 +75,48 @@ class ProgressReport:
             self._console.print(
                 line(progress), highlight=False, markup=False, soft_wrap=True, emoji=False
             )
+
+
+class TensorBoardReport:
+    """Writes what training reports as TensorBoard curves where that is installed; else nothing.
+
+    Args:
+        folder: Where the event files go.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._writer = None
+        if importlib.util.find_spec("tensorboard") is not None:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._writer = SummaryWriter(str(folder))
+
+    def __call__(self, progress: TrainingProgress) -> None:
+        """Adds a point to each curve."""
+        if self._writer is None:
+            return
+        values = {f"losses/{name}": value for name, value in progress.losses.items()}
+        values |= {
+            "samples_per_ray": progress.samples_per_ray,
+            "rays_per_second": progress.rays_per_second,
+        }
+        if progress.test_psnr is not None:
+            values["held_out_psnr"] = progress.test_psnr
+        for name, value in values.items():
+            self._writer.add_scalar(name, value, progress.step)
+
+
+@contextlib.contextmanager
+def counting(what: str, console: Console | None = None) -> Iterator[Callable[[int, int], None]]:
+    """Gives a function to call with the number done and of all; shows it on a terminal only."""
+    console = console or Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda done, of: None
+        return
+    columns = (TextColumn(what), BarColumn(24), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as live:
+        task = live.add_task(what, total=None)
+        yield lambda done, of: live.update(task, completed=done, total=of)
 
 
 def line(progress: TrainingProgress) -> str:

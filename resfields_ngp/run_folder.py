@@ -22,6 +22,8 @@ from .config_tree import differing_keys
 from .writing import write_whole
 
 FREE_TO_CHANGE = (
+    "training.backend",
+    "training.checkpoint_every",
     "training.device",
     "training.threads",
     "training.seconds",

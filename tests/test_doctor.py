@@ -1,4 +1,4 @@
-"""Laws of the doctor: it names everything, offers a line for what is missing, and never falls over."""
+"""Laws of the doctor: it names everything, has a line for what is missing, never falls over."""
 
 from __future__ import annotations
 

@@ -1,0 +1,140 @@
+"""Laws of the settings of a run: every source is read, later ones win, mistakes are named."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import inspect
+import json
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+import pytest
+
+from resfields_ngp.config import PRESETS, Config, load_config, read_scene
+from resfields_ngp.config_tree import ConfigError, apply_table, nested, to_table
+from resfields_ngp.encoders import ENCODERS
+from resfields_ngp.heads import HEADS
+from resfields_ngp.options import SETTING_OF_OPTION
+
+SCENES = sorted((Path(__file__).parents[1] / "scenes").glob("*.toml"))
+
+
+def _config_classes() -> Iterator[type]:
+    """Yields every config dataclass of the tree, alternatives included."""
+    for hint in get_type_hints(Config).values():
+        yield from get_args(hint) or (hint,)
+
+
+def _documented(cls: type) -> set[str]:
+    """Returns the fields of a dataclass that are followed by a docstring."""
+    body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]
+    assert isinstance(body, ast.ClassDef)
+    pairs = zip(body.body, body.body[1:], strict=False)
+    return {
+        field.target.id
+        for field, text in pairs
+        if isinstance(field, ast.AnnAssign)
+        and isinstance(field.target, ast.Name)
+        and isinstance(text, ast.Expr)
+        and isinstance(text.value, ast.Constant)
+    }
+
+
+def _changed() -> Config:
+    settings = {"encoder.kind": "frequency", "head.kind": "nerf", "capture.cameras": "a,b"}
+    return load_config(overrides=nested(settings))
+
+
+def test_config_to_json_and_back_is_the_same_config():
+    for config in (Config(), _changed()):
+        assert apply_table(Config(), json.loads(json.dumps(to_table(config))), "json") == config
+
+
+def test_a_runs_config_json_can_be_passed_back_as_scene(tmp_path: Path):
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(to_table(_changed())))
+    assert load_config(path) == _changed()
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_preset_loads(preset: str):
+    assert isinstance(load_config(preset=preset), Config)
+
+
+def test_presets_differ_and_standard_is_the_defaults():
+    configs = [load_config(preset=preset) for preset in PRESETS]
+    assert len({json.dumps(to_table(config)) for config in configs}) == len(PRESETS)
+    assert load_config(preset="standard") == Config()
+
+
+@pytest.mark.parametrize("scene", SCENES, ids=lambda path: path.stem)
+def test_every_scene_loads_and_says_only_what_differs(scene: Path):
+    table = read_scene(scene)
+    assert isinstance(load_config(scene), Config)
+    assert "path" not in table.get("capture", {})
+
+
+@pytest.mark.parametrize("kind", ENCODERS)
+def test_every_encoder_is_picked_by_its_kind(kind: str):
+    config = load_config(overrides={"encoder": kind})
+    assert config.encoder.kind == kind
+
+
+@pytest.mark.parametrize("kind", HEADS)
+def test_every_head_is_picked_by_its_kind(kind: str):
+    assert load_config(overrides={"head": {"kind": kind}}).head.kind == kind
+
+
+def test_later_sources_win(tmp_path: Path):
+    scene = tmp_path / "scene.toml"
+    scene.write_text("[meshing]\nresolution = 200\n")
+    default = Config().meshing.resolution
+    preview = load_config(preset="preview").meshing.resolution
+    assert len({default, preview, 200, 96}) == 4
+    assert load_config(scene, "preview").meshing.resolution == 200
+    overrides = nested({"meshing.resolution": "96"})
+    assert load_config(scene, "preview", overrides).meshing.resolution == 96
+
+
+def test_unknown_key_suggests_the_right_one(tmp_path: Path):
+    scene = tmp_path / "scene.toml"
+    scene.write_text("[encoder]\nn_level = 14\n")
+    with pytest.raises(
+        ConfigError, match='unknown setting "encoder.n_level"; did you mean'
+    ) as error:
+        load_config(scene)
+    assert str(error.value).startswith(str(scene)) and "n_levels" in str(error.value)
+
+
+@pytest.mark.parametrize("content", ["[encoder", "a = = 3"])
+def test_a_scene_that_is_no_toml_is_named(tmp_path: Path, content: str):
+    scene = tmp_path / "scene.toml"
+    scene.write_text(content)
+    with pytest.raises(ConfigError, match="scene.toml: "):
+        load_config(scene)
+
+
+def test_a_missing_scene_and_an_unknown_preset_are_named(tmp_path: Path):
+    with pytest.raises(FileNotFoundError, match=r"nowhere.toml: no such scene"):
+        load_config(tmp_path / "nowhere.toml")
+    with pytest.raises(ConfigError, match='--preset: found "previw"; did you mean "preview"'):
+        load_config(preset="previw")
+
+
+@pytest.mark.parametrize("cls", list(_config_classes()), ids=lambda cls: cls.__name__)
+def test_every_setting_is_frozen_and_documented(cls: type[Any]):
+    assert cls.__dataclass_params__.frozen
+    assert {field.name for field in dataclasses.fields(cls)} == _documented(cls)
+    assert cls.__doc__
+
+
+def test_short_options_stand_for_settings_that_exist():
+    table = to_table(Config())
+    for name in SETTING_OF_OPTION.values():
+        inner: Any = table
+        for key in name.split("."):
+            assert key in inner, name
+            inner = inner[key]

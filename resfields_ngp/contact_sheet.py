@@ -14,17 +14,18 @@ from .pictures import read_png, write_png
 from .rasterising import shaded
 
 COLUMNS = ("photograph", "rendering", "normals", "depth", "mesh")
-_CELL = 240  # pixels along a cell
+_CELL = 240  # pixels along a cell's longer side
 _GAP = 6
 _MARGIN = 44  # for the labels, at the left and above
 _PAPER = 255
+_EMPTY = 235  # a cell whose file is missing
 _INK = (60, 60, 60)
 
 
 def write_contact_sheet(run: Path, capture: Capture, n_rows: int = 5) -> Path | None:
     """Draws ``contact_sheet.png`` from a run's files.
 
-    Rows are frames spread evenly over the sequence; all cells show the same square, cut to the
+    Rows are frames spread evenly over the sequence; all cells show the same window, cut to the
     subject. A cell whose file is missing stays empty.
 
     Args:
@@ -46,22 +47,31 @@ def write_contact_sheet(run: Path, capture: Capture, n_rows: int = 5) -> Path | 
     frames = np.linspace(0, capture.n_frames - 1, n_rows).round().astype(int).tolist()
     rows = [_row(run, view, frame, capture.frame_numbers[frame]) for frame in frames]
     window = _window([row["opacity"] for row in rows if "opacity" in row], view)
-    height = _MARGIN + n_rows * (_CELL + _GAP)
-    width = _MARGIN + len(COLUMNS) * (_CELL + _GAP)
-    sheet = np.full((height, width, 3), _PAPER, np.uint8)
-    for j, name in enumerate(COLUMNS):
-        middle = _MARGIN + j * (_CELL + _GAP) + _CELL // 2
-        _write(sheet, name, (middle, _MARGIN // 2))
-    for i, (frame, row) in enumerate(zip(frames, rows, strict=True)):
-        top = _MARGIN + i * (_CELL + _GAP)
-        _write(sheet, str(capture.frame_numbers[frame]), (_MARGIN // 2, top + _CELL // 2))
-        for j, name in enumerate(COLUMNS):
-            left = _MARGIN + j * (_CELL + _GAP)
-            cell = _cut(row[name], window) if name in row else np.full((_CELL, _CELL, 3), 235)
-            sheet[top : top + _CELL, left : left + _CELL] = cell
+    sheet = _laid_out(rows, [str(capture.frame_numbers[frame]) for frame in frames], window)
     path = run / "contact_sheet.png"
     write_png(path, sheet)
     return path
+
+
+def _laid_out(
+    rows: list[dict[str, np.ndarray]], labels: list[str], window: tuple[float, ...]
+) -> np.ndarray:
+    """Returns the sheet, (H, W, 3) uint8: rows and columns of cells with labels."""
+    scale = _CELL / max(window[2:])
+    across, down = round(window[2] * scale), round(window[3] * scale)
+    height = _MARGIN + len(rows) * (down + _GAP)
+    width = _MARGIN + len(COLUMNS) * (across + _GAP)
+    sheet = np.full((height, width, 3), _PAPER, np.uint8)
+    for j, name in enumerate(COLUMNS):
+        _write(sheet, name, (_MARGIN + j * (across + _GAP) + across // 2, _MARGIN // 2))
+    for i, (label, row) in enumerate(zip(labels, rows, strict=True)):
+        top = _MARGIN + i * (down + _GAP)
+        _write(sheet, label, (_MARGIN // 2, top + down // 2))
+        for j, name in enumerate(COLUMNS):
+            left = _MARGIN + j * (across + _GAP)
+            cell = _cut(row[name], window, (across, down)) if name in row else _EMPTY
+            sheet[top : top + down, left : left + across] = cell
+    return sheet
 
 
 def _row(run: Path, view: View, frame: int, number: int) -> dict[str, np.ndarray]:
@@ -94,27 +104,28 @@ def depth_colours(depths: np.ndarray) -> np.ndarray:
     return colours * there[..., None]
 
 
-def _window(opacities: list[np.ndarray], view: View) -> tuple[float, float, float]:
-    """Returns the left, top and side, in pixels, of a square around all that is opaque."""
+def _window(opacities: list[np.ndarray], view: View) -> tuple[float, ...]:
+    """Returns left, top, width and height, in pixels, of a box around all that is opaque."""
     width, height = view.cameras.width, view.cameras.height
     seen = np.any([opacity > 127 for opacity in opacities], axis=0) if opacities else np.zeros(1)
     if not seen.any():
-        side = max(width, height)
-        return (width - side) / 2, (height - side) / 2, side
+        return 0.0, 0.0, width, height
     rows, columns = np.nonzero(seen)
-    side = 1.12 * max(np.ptp(rows) + 1, np.ptp(columns) + 1)
-    middle_x, middle_y = (columns.min() + columns.max() + 1) / 2, (rows.min() + rows.max() + 1) / 2
-    return middle_x - side / 2, middle_y - side / 2, side
+    border = 0.06 * max(np.ptp(rows) + 1, np.ptp(columns) + 1)
+    left, top = columns.min() - border, rows.min() - border
+    right, bottom = columns.max() + 1 + border, rows.max() + 1 + border
+    return left, top, right - left, bottom - top
 
 
-def _cut(pixels: np.ndarray, window: tuple[float, float, float]) -> np.ndarray:
-    """Returns the window of a picture, scaled to a cell; black beyond the picture's edges."""
-    left, top, side = window
-    scale = _CELL / side
-    move = np.array([[scale, 0, -left * scale], [0, scale, -top * scale]])
-    move[:, 2] += 0.5 * scale - 0.5  # pixel centres, not corners, are where OpenCV counts from
-    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-    return cv2.warpAffine(np.ascontiguousarray(pixels), move, (_CELL, _CELL), flags=method)
+def _cut(pixels: np.ndarray, window: tuple[float, ...], size: tuple[int, int]) -> np.ndarray:
+    """Returns the window of a picture at a size; black beyond the picture's edges."""
+    left, top, width, height = window
+    scale = np.array([size[0] / width, size[1] / height])
+    # Pixel centres, not corners, are where OpenCV counts from.
+    shift = 0.5 * scale - 0.5 - np.array([left, top]) * scale
+    move = np.column_stack([np.diag(scale), shift])
+    method = cv2.INTER_AREA if scale[0] < 1 else cv2.INTER_CUBIC
+    return cv2.warpAffine(np.ascontiguousarray(pixels), move, size, flags=method)
 
 
 def _write(sheet: np.ndarray, text: str, middle: tuple[int, int]) -> None:

@@ -1,9 +1,8 @@
-"""Marching cubes in blocks: a coarse lattice finds the surface, a fine one refines it there.
+"""Marching cubes in blocks: a coarse lattice finds the surface, finer ones refine it there.
 
 Vocabulary
     nodes       lattice points ``index / n_cells`` of [0, 1]^3; there are ``n_cells + 1`` along each
                 axis.
-    stride      fine cells along a coarse cell.
     active      said of a coarse cell that may hold the surface, and of fine nodes that touch such
                 cells only.
 
@@ -19,10 +18,10 @@ from collections.abc import Callable, Iterator
 import mcubes
 import numpy as np
 
-STRIDE = 4
-BLOCK = 64  # fine cells along a block; a multiple of STRIDE
-# Half the diagonal of a coarse cell is 0.87 strides; twice that as gradients are only about 1.
-SAFETY = 1.8
+HALVINGS = 2  # from the coarsest lattice's cells to the finest one's
+BLOCK = 32  # cells along a block, before their halving
+# In cells: half a diagonal, 0.87, would do for gradients of 1; theirs are only about 1.
+SAFETY = 1.3
 CHUNK = 1 << 18  # positions evaluated at once
 
 ScalarField = Callable[[np.ndarray], np.ndarray]
@@ -52,18 +51,21 @@ def isosurface(
     Raises:
         ValueError: The resolution is below 4.
     """
-    if resolution < STRIDE:
+    coarsest = 2**HALVINGS
+    if resolution < coarsest:
         raise ValueError(
-            f"resolution is {resolution}; an isosurface needs at least {STRIDE} cells an axis"
+            f"resolution is {resolution}; an isosurface needs at least {coarsest} cells an axis"
         )
-    n_coarse = -(-resolution // STRIDE)
-    n_cells = n_coarse * STRIDE
-    coarse = _evaluate(
-        sdfs, outside, np.indices((n_coarse + 1,) * 3).reshape(3, -1).T * STRIDE, n_cells
-    )
-    coarse = coarse.reshape((n_coarse + 1,) * 3)
-    active = _active_cells(coarse, reach=SAFETY * STRIDE / n_cells)
-    values = _fine_values(sdfs, outside, coarse, active)
+    n_cells = -(-resolution // coarsest)
+    nodes = np.indices((n_cells + 1,) * 3).reshape(3, -1).T
+    values = _evaluate(sdfs, outside, nodes, n_cells).reshape((n_cells + 1,) * 3)
+    active = np.ones((n_cells,) * 3, bool)
+    for halving in range(HALVINGS):
+        active = _active_cells(values, reach=SAFETY / n_cells)
+        is_last = halving == HALVINGS - 1
+        blocks = list(_blocks(active if is_last else np.ones_like(active)))
+        values = _halved(sdfs, outside, values, active, blocks)
+        n_cells *= 2
     pieces = [_march(values, block) for block in _blocks(active)]
     return _join(pieces, n_cells)
 
@@ -109,30 +111,36 @@ def _any_corner(nodes: np.ndarray) -> np.ndarray:
 
 
 def _blocks(active: np.ndarray) -> Iterator[tuple[slice, ...]]:
-    """Yields the coarse cells of each block that has active ones."""
-    size = BLOCK // STRIDE
-    for x in range(0, active.shape[0], size):
-        for y in range(0, active.shape[1], size):
-            for z in range(0, active.shape[2], size):
-                block = tuple(slice(i, min(i + size, active.shape[0])) for i in (x, y, z))
+    """Yields the cells of each block that has active ones."""
+    for x in range(0, active.shape[0], BLOCK):
+        for y in range(0, active.shape[1], BLOCK):
+            for z in range(0, active.shape[2], BLOCK):
+                block = tuple(slice(i, min(i + BLOCK, active.shape[0])) for i in (x, y, z))
                 if active[block].any():
                     yield block
 
 
-def _nodes_of(block: tuple[slice, ...], stride: int) -> tuple[slice, ...]:
-    """Returns the nodes of a block of coarse cells, both faces included, `stride` to a cell."""
-    return tuple(slice(cells.start * stride, cells.stop * stride + 1) for cells in block)
+def _nodes_of(block: tuple[slice, ...], ratio: int) -> tuple[slice, ...]:
+    """Returns the nodes of a block of cells, both faces included, with `ratio` of them a cell."""
+    return tuple(slice(cells.start * ratio, cells.stop * ratio + 1) for cells in block)
 
 
-def _fine_values(
-    sdfs: ScalarField, outside: ScalarField | None, coarse: np.ndarray, active: np.ndarray
+def _halved(
+    sdfs: ScalarField,
+    outside: ScalarField | None,
+    coarse: np.ndarray,
+    active: np.ndarray,
+    blocks: list[tuple[slice, ...]],
 ) -> np.ndarray:
-    """Returns fine values: the field beside the surface, interpolated elsewhere in its blocks."""
-    n_cells = active.shape[0] * STRIDE
+    """Returns values on cells half as long: the field's where active, else interpolated.
+
+    Beyond the blocks they are 0 and their memory is not touched.
+    """
+    n_cells = active.shape[0] * 2
     values = np.zeros((n_cells + 1,) * 3, np.float32)
-    for block in _blocks(active):
-        values[_nodes_of(block, STRIDE)] = _interpolated(coarse[_nodes_of(block, 1)])
-    for block in _blocks(active):
+    for block in blocks:
+        values[_nodes_of(block, 2)] = _interpolated(coarse[_nodes_of(block, 1)])
+    for block in blocks:
         nodes = _active_nodes(active, block)
         values[tuple(nodes.T)] = _evaluate(sdfs, outside, nodes, n_cells)
     return values
@@ -147,21 +155,21 @@ def _active_nodes(active: np.ndarray, block: tuple[slice, ...]) -> np.ndarray:
     with_lower_neighbours = tuple(slice(cells.start, cells.stop + 1) for cells in block)
     cells = np.pad(active, ((1, 0),) * 3, constant_values=True)[with_lower_neighbours]
     for axis in range(3):
-        cells = cells.repeat(STRIDE, axis).take(
-            np.arange(STRIDE - 1, cells.shape[axis] * STRIDE), axis
-        )
+        cells = cells.repeat(2, axis).take(np.arange(1, cells.shape[axis] * 2), axis)
     nodes = ~_any_corner(~cells)
-    return np.argwhere(nodes) + [cells.start * STRIDE for cells in block]
+    return np.argwhere(nodes) + [cells.start * 2 for cells in block]
 
 
 def _interpolated(coarse: np.ndarray) -> np.ndarray:
-    """Returns a block's coarse values, trilinearly interpolated to its fine nodes."""
+    """Returns a block's values, interpolated to the nodes of cells half as long."""
     for axis in range(3):
-        n_fine = (coarse.shape[axis] - 1) * STRIDE + 1
-        lower = np.minimum(np.arange(n_fine) // STRIDE, coarse.shape[axis] - 2)
-        fraction = (np.arange(n_fine) / STRIDE - lower).astype(np.float32)
-        fraction = fraction.reshape([-1 if i == axis else 1 for i in range(3)])
-        coarse = coarse.take(lower, axis) * (1 - fraction) + coarse.take(lower + 1, axis) * fraction
+        sides = coarse.shape[axis]
+        shape = [2 * sides - 1 if i == axis else size for i, size in enumerate(coarse.shape)]
+        fine = np.empty(shape, np.float32)
+        target, source = np.moveaxis(fine, axis, 0), np.moveaxis(coarse, axis, 0)
+        target[::2] = source
+        target[1::2] = 0.5 * (source[:-1] + source[1:])
+        coarse = fine
     return coarse
 
 
@@ -169,10 +177,8 @@ def _march(
     values: np.ndarray, block: tuple[slice, ...]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Returns a block's vertices in cells, the lattice edge of each, and its triangles."""
-    vertices, triangles = mcubes.marching_cubes(
-        values[_nodes_of(block, STRIDE)].astype(np.float64), 0.0
-    )
-    vertices += [cells.start * STRIDE for cells in block]
+    vertices, triangles = mcubes.marching_cubes(values[_nodes_of(block, 2)].astype(np.float64), 0.0)
+    vertices += [cells.start * 2 for cells in block]
     nodes = np.floor(vertices).astype(np.int64)
     axes = np.argmax(vertices - nodes, axis=1)
     edges = np.ravel_multi_index(tuple(nodes.T), values.shape) * 3 + axes

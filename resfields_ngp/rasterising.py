@@ -56,10 +56,10 @@ def shaded(mesh: Mesh, cameras: Cameras, frame: int) -> np.ndarray:
     fine = cameras.resized(2.0)
     triangles, _ = rasterise(mesh, fine, frame)
     normals = _vertex_normals(mesh)[mesh.faces].mean(1)
-    to_camera = fine.world_from_camera[frame][:3, :3] @ np.array([-0.45, -0.65, -0.75])
-    facing = normals @ (to_camera / np.linalg.norm(to_camera))
+    to_lamp = fine.world_from_camera[frame][:3, :3] @ np.array([-0.55, -0.75, -0.6])
+    facing = normals @ (to_lamp / np.linalg.norm(to_lamp))
     lengths = np.maximum(np.linalg.norm(normals, axis=1), 1e-12)
-    greys = np.append(0.18 + 0.77 * np.clip(facing / lengths * 0.6 + 0.4, 0, 1), 0.0)
+    greys = np.append(0.1 + 0.88 * np.clip(facing / lengths * 0.65 + 0.35, 0, 1) ** 1.3, 0.0)
     picture = greys[triangles]
     rows, columns = cameras.height * 2, cameras.width * 2
     small = picture[:rows, :columns].reshape(cameras.height, 2, cameras.width, 2).mean((1, 3))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 Settings = Mapping[str, str]
 """Dotted name to text, from the command line."""
 
-_CONSOLE = Console()
+_CONSOLE = Console(width=None if sys.stdout.isatty() else 160)
 
 
 def reconstruct(options: ReconstructOptions, settings: Settings) -> int:

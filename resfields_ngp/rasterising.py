@@ -105,7 +105,7 @@ def _barycentric(corners: np.ndarray, points: np.ndarray) -> np.ndarray:
     with np.errstate(divide="ignore", invalid="ignore"):
         area = _cross(b - a, c - a)
         weights = [_cross(c - b, points - b) / area, _cross(a - c, points - c) / area]
-    return np.stack([*weights, 1 - weights[0] - weights[1]], 1)
+        return np.stack([*weights, 1 - weights[0] - weights[1]], 1)
 
 
 def _cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -1,10 +1,15 @@
 """The ResField MLP on a CPU: torch's matrix products on tiles that stay in cache, fused activations in numba.
 
 The three tangents travel as further rows of the same matrix product, and the backward pass is written out:
-nothing of autograd's bookkeeping, and every intermediate is touched once while it is warm.
+nothing of autograd's bookkeeping, and every intermediate is touched once while it is warm. Each thread takes whole
+tiles through all layers, so threads meet once per call and not once per matrix.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 
 import numba
 import numpy as np
@@ -16,6 +21,7 @@ from ..base import ACTIVATION_SHARPNESS, MlpSpec, pad_inputs
 
 TILE_ROWS = 1024
 """Rows per tile: 1024 x 4 x 64 floats are 1 MiB, half of a level-2 cache."""
+Tile = tuple[int, int, int]
 _ACTIVATIONS = {"relu": 0, "softplus": 1, "squareplus": 2}
 _K = np.float32(ACTIVATION_SHARPNESS)
 
@@ -40,10 +46,10 @@ def _value_and_slopes(x, kind):
     return x * step, step, zero
 
 
-@numba.njit(parallel=True, fastmath=True, cache=True)
+@numba.njit(nogil=True, fastmath=True, cache=True)
 def _activate(inputs, outputs, kind):
     # inputs, outputs (M, 1 + D, W)
-    for m in numba.prange(inputs.shape[0]):
+    for m in range(inputs.shape[0]):
         for j in range(inputs.shape[2]):
             value, slope, _ = _value_and_slopes(inputs[m, 0, j], kind)
             outputs[m, 0, j] = value
@@ -51,10 +57,10 @@ def _activate(inputs, outputs, kind):
                 outputs[m, d, j] = slope * inputs[m, d, j]
 
 
-@numba.njit(parallel=True, fastmath=True, cache=True)
+@numba.njit(nogil=True, fastmath=True, cache=True)
 def _activate_backward(inputs, grads, kind):
     # Turns the gradient by sigma's outputs, in place, into the gradient by its inputs.
-    for m in numba.prange(inputs.shape[0]):
+    for m in range(inputs.shape[0]):
         for j in range(inputs.shape[2]):
             _, slope, curvature = _value_and_slopes(inputs[m, 0, j], kind)
             gradient = slope * grads[m, 0, j]
@@ -74,7 +80,9 @@ class _Mlp(torch.autograd.Function):
         outputs = jets.new_empty(n_rows, n_jet, spec.shapes[-1][0])
         saved = [jets.new_empty(n_rows, n_jet, shape[0]) for shape in spec.shapes[:-1]]
         hiddens = [torch.empty_like(pre) for pre in saved]
-        for i, begin, end in _tiles(slices):
+
+        def run(worker: int, tile: Tile) -> None:
+            i, begin, end = tile
             matrices = _matrices(weights[i], spec)
             rows = jets[begin:end]
             for layer, matrix in enumerate(matrices[:-1]):
@@ -83,6 +91,8 @@ class _Mlp(torch.autograd.Function):
                 _activate(pre.numpy(), hidden.numpy(), kind)
                 rows = hidden
             torch.mm(_flat(rows), matrices[-1].T, out=_flat(outputs[begin:end]))
+
+        _share_out(slices, run)
         ctx.save_for_backward(jets, weights, *saved, *hiddens)
         ctx.slices, ctx.spec = slices, spec
         return outputs
@@ -94,10 +104,13 @@ class _Mlp(torch.autograd.Function):
         saved, hiddens = rest[:n_hidden], rest[n_hidden:]
         kind = _ACTIVATIONS[spec.activation]
         grad_outputs = grad_outputs.contiguous()
-        grad_weights = torch.zeros_like(weights)
+        # One gradient a thread, added up in order, so that the result does not depend on timing.
+        grad_weights = weights.new_zeros(torch.get_num_threads(), *weights.shape)
         grad_jets = torch.empty_like(jets) if ctx.needs_input_grad[0] else None
-        for i, begin, end in _tiles(ctx.slices):
-            matrices, grad_matrices = _matrices(weights[i], spec), _matrices(grad_weights[i], spec)
+
+        def run(worker: int, tile: Tile) -> None:
+            i, begin, end = tile
+            matrices, grad_matrices = _matrices(weights[i], spec), _matrices(grad_weights[worker, i], spec)
             grads = grad_outputs[begin:end]
             for layer in range(n_hidden, 0, -1):
                 grad_matrices[layer].addmm_(_flat(grads).T, _flat(hiddens[layer - 1][begin:end]))
@@ -107,7 +120,9 @@ class _Mlp(torch.autograd.Function):
             grad_matrices[0].addmm_(_flat(grads).T, _flat(jets[begin:end]))
             if grad_jets is not None:
                 torch.mm(_flat(grads), matrices[0], out=_flat(grad_jets[begin:end]))
-        return grad_jets, grad_weights, None, None
+
+        _share_out(ctx.slices, run)
+        return grad_jets, grad_weights.sum(0), None, None
 
 
 def mlp(
@@ -129,14 +144,41 @@ def _infer(jets: Tensor, weights: Tensor, slices: FrameSlices, spec: MlpSpec) ->
     """The forward pass alone, in two reused buffers a tile."""
     kind = _ACTIVATIONS[spec.activation]
     outputs = jets.new_empty(jets.shape[0], jets.shape[1], spec.shapes[-1][0])
-    for i, begin, end in _tiles(slices):
+    jets = jets.detach()
+
+    def run(worker: int, tile: Tile) -> None:
+        i, begin, end = tile
         matrices = _matrices(weights[i], spec)
-        rows = jets[begin:end].detach()
+        rows = jets[begin:end]
         for matrix in matrices[:-1]:
             rows = torch.mm(_flat(rows), matrix.T).view(end - begin, jets.shape[1], -1)
             _activate(rows.numpy(), rows.numpy(), kind)
         torch.mm(_flat(rows), matrices[-1].T, out=_flat(outputs[begin:end]))
+
+    _share_out(slices, run)
     return outputs
+
+
+@cache
+def _pool(n_threads: int) -> ThreadPoolExecutor:
+    """Threads whose own matrix products are single-threaded."""
+    return ThreadPoolExecutor(n_threads, initializer=torch.set_num_threads, initargs=(1,))
+
+
+def _share_out(slices: FrameSlices, run: Callable[[int, Tile], None]) -> None:
+    """Calls ``run(worker, tile)`` for every tile; worker w of W takes tiles w, w + W, .. in order."""
+    tiles, n_workers = list(_tiles(slices)), torch.get_num_threads()
+
+    def work(worker: int) -> None:
+        with torch.no_grad():
+            for tile in tiles[worker::n_workers]:
+                run(worker, tile)
+
+    if n_workers == 1 or len(tiles) < 2:
+        for k, tile in enumerate(tiles):
+            run(k % n_workers, tile)
+    else:
+        list(_pool(n_workers).map(work, range(n_workers)))
 
 
 def _tiles(slices: FrameSlices):

@@ -1,0 +1,167 @@
+"""Hash grids that change over time: 3-D with residual features, and 4-D.
+
+Interpolation in a table is linear, so it commutes with the ResFields sum: each entry stores its base and its R
+residual features side by side and a look-up contracts them with the frame's coefficients inside the kernel.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from ..backends.base import Backend, GridSpec
+from ..records import FrameSlices, frame_time
+from ..resfield import ResFieldConfig, TimeCoefficients
+from .base import Encoder
+
+
+@dataclass(frozen=True)
+class HashGridConfig:
+    """3-D multiresolution hash grid (instant-NGP, arXiv:2201.05989) with time residuals in its features."""
+
+    kind: Literal["hash_grid"] = "hash_grid"
+    """Which encoder this is."""
+    n_levels: int = 12
+    """Resolutions from coarse to fine."""
+    n_features_per_level: int = 2
+    """Features of each level."""
+    log2_hashmap_size: int = 15
+    """A level holds at most 2 to this many entries."""
+    base_resolution: int = 8
+    """Resolution of the coarsest level, cells across the model box."""
+    per_level_scale: float = 1.35
+    """Growth of the resolution from level to level."""
+    n_residuals: int = 3
+    """Residual features stored beside each feature; 0 switches them off (plain instant-NGP)."""
+    start_levels: int = 4
+    """Levels active at the start; the rest are released one by one over the first half of training."""
+
+    def __post_init__(self) -> None:
+        _check_grid(self.n_levels, self.log2_hashmap_size, self.per_level_scale)
+        if self.n_residuals < 0:
+            raise ValueError(f"encoder.n_residuals is {self.n_residuals}; allowed: 0 (off) or more")
+
+
+@dataclass(frozen=True)
+class HashGrid4DConfig:
+    """4-D hash grid over (x, y, z, time); each look-up blends the two time slices around its frame."""
+
+    kind: Literal["hash_grid_4d"] = "hash_grid_4d"
+    """Which encoder this is."""
+    n_levels: int = 12
+    """Resolutions from coarse to fine."""
+    n_features_per_level: int = 2
+    """Features of each level."""
+    log2_hashmap_size: int = 17
+    """A level holds at most 2 to this many entries, over all its time slices."""
+    base_resolution: int = 8
+    """Resolution of the coarsest level, cells across the model box."""
+    per_level_scale: float = 1.35
+    """Growth of the resolution from level to level."""
+    base_time_resolution: int = 2
+    """Time slices of the coarsest level; they grow with the level up to one a frame."""
+    start_levels: int = 4
+    """Levels active at the start; the rest are released one by one over the first half of training."""
+
+    def __post_init__(self) -> None:
+        _check_grid(self.n_levels, self.log2_hashmap_size, self.per_level_scale)
+        if self.base_time_resolution < 1:
+            raise ValueError(f"encoder.base_time_resolution is {self.base_time_resolution}; allowed: 1 or more")
+
+
+def _check_grid(n_levels: int, log2_hashmap_size: int, per_level_scale: float) -> None:
+    if not 1 <= n_levels <= 32:
+        raise ValueError(f"encoder.n_levels is {n_levels}; allowed: 1 to 32")
+    if not 8 <= log2_hashmap_size <= 24:
+        raise ValueError(f"encoder.log2_hashmap_size is {log2_hashmap_size}; allowed: 8 to 24")
+    if per_level_scale < 1.0:
+        raise ValueError(f"encoder.per_level_scale is {per_level_scale}; allowed: 1 or more")
+
+
+class _Grid(Encoder):
+    """What both grids share: the table, and the release of levels."""
+
+    def __init__(self, spec: GridSpec, start_levels: int, generator: torch.Generator) -> None:
+        super().__init__()
+        self.spec = spec
+        self.start_levels = start_levels
+        self.n_features = spec.n_features
+        self.table = nn.Parameter(torch.empty(spec.table_shape).uniform_(-1e-4, 1e-4, generator=generator))
+
+    def level_weights(self, released: float) -> Tensor:
+        """Returns (L,) weights in [0, 1]: levels fade in one after the other (BARF, Nerfies)."""
+        n_levels = self.spec.n_levels
+        active = self.start_levels + released * (n_levels - self.start_levels)
+        return (active - torch.arange(n_levels, device=self.table.device)).clamp(0.0, 1.0)
+
+
+class HashGrid(_Grid):
+    """Hash grid whose features carry time residuals."""
+
+    Config = HashGridConfig
+
+    def __init__(self, config: HashGridConfig, n_frames: int, generator: torch.Generator) -> None:
+        n_residuals = min(config.n_residuals, n_frames - 1)
+        spec = GridSpec(
+            config.n_levels,
+            config.n_features_per_level,
+            1 + n_residuals,
+            config.log2_hashmap_size,
+            config.base_resolution,
+            config.per_level_scale,
+        )
+        super().__init__(spec, config.start_levels, generator)
+        if n_residuals:
+            self.coefficients = TimeCoefficients(n_frames, (spec.n_levels, n_residuals), ResFieldConfig())
+            self.coefficients.knots.data.normal_(0.0, 1.0, generator=generator)
+
+    def forward(self, positions, slices, backend, n_tangents, released):
+        """See `Encoder.forward`."""
+        shape = (len(slices.frames), self.spec.n_levels, 1)
+        coefficients = self.table.new_ones(shape)
+        if self.spec.n_channels > 1:
+            coefficients = torch.cat([coefficients, self.coefficients(slices.frames)], dim=2)
+        coefficients = coefficients * self.level_weights(released)[:, None]
+        return backend.hash_grid(positions, slices, coefficients, None, self.table, self.spec, n_tangents)
+
+
+class HashGrid4D(_Grid):
+    """Hash grid over space and time."""
+
+    Config = HashGrid4DConfig
+
+    def __init__(self, config: HashGrid4DConfig, n_frames: int, generator: torch.Generator) -> None:
+        growth = (n_frames / config.base_time_resolution) ** (1.0 / max(config.n_levels - 1, 1))
+        resolutions = tuple(
+            min(n_frames, round(config.base_time_resolution * growth**level)) for level in range(config.n_levels)
+        )
+        spec = GridSpec(
+            config.n_levels,
+            config.n_features_per_level,
+            1,
+            config.log2_hashmap_size,
+            config.base_resolution,
+            config.per_level_scale,
+            resolutions,
+        )
+        super().__init__(spec, config.start_levels, generator)
+        self.n_frames = n_frames
+
+    def time_slices(self, frames: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+        """Returns the (T, L, 2) slices around each frame and their (T, L, 2) weights."""
+        times = torch.tensor([frame_time(frame, self.n_frames) for frame in frames])
+        last = torch.tensor(self.spec.time_resolutions) - 1
+        at = times[:, None] * last
+        low = torch.minimum(at.floor(), (last - 1).clamp(min=0)).long()
+        high = torch.minimum(low + 1, last)
+        fraction = at - low
+        return torch.stack([low, high], 2), torch.stack([1.0 - fraction, fraction], 2)
+
+    def forward(self, positions, slices, backend, n_tangents, released):
+        """See `Encoder.forward`."""
+        slots, weights = self.time_slices(slices.frames)
+        coefficients = weights.to(self.table.device) * self.level_weights(released)[:, None]
+        return backend.hash_grid(positions, slices, coefficients, slots, self.table, self.spec, n_tangents)

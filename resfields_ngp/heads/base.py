@@ -1,0 +1,57 @@
+"""What every head gives: alphas, colours and a level set, from the jets of the geometry network."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+from torch import Tensor, nn
+
+from ..backends.base import Backend
+from ..records import FrameSlices
+
+
+class Head(nn.Module):
+    """Turns the geometry network's outputs into what the renderer and the mesher need; the renderer knows only alphas."""
+
+    n_outputs: int
+    """Outputs of the geometry network that this head reads."""
+    n_tangents: int
+    """3 where training needs the outputs' derivatives by position, else 0."""
+
+    @abstractmethod
+    def sharpness(self, fraction: float) -> Tensor | float:
+        """Returns how fast opacity rises across the surface, per model unit, at a fraction of training."""
+
+    @abstractmethod
+    def alphas(
+        self,
+        jets: Tensor,  # (N, 1 + D, n_outputs)
+        directions: Tensor,  # (N, 3) of the samples' rays
+        lengths: Tensor,  # (N,) of the samples' intervals, model units
+        fraction: float,
+    ) -> Tensor:  # (N,)
+        """Returns the opacity of each interval, at a fraction of training in [0, 1]."""
+
+    @abstractmethod
+    def rgbs(
+        self,
+        jets: Tensor,  # (N, 1 + D, n_outputs)
+        directions: Tensor,  # (N, 3)
+        slices: FrameSlices,
+        backend: Backend,
+    ) -> Tensor:  # (N, 3)
+        """Returns colours in [0, 1]."""
+
+    @abstractmethod
+    def levels(
+        self,
+        values: Tensor,  # (N, n_outputs)
+    ) -> Tensor:  # (N,)
+        """Returns a function that is negative inside and 0 on the surface; model units where it is a distance."""
+
+
+def unit(
+    vectors: Tensor,  # (N, 3)
+) -> Tensor:  # (N, 3)
+    """Returns the vectors at length 1, and (nearly) zero where they have none; quicker than torch's `normalize`."""
+    return vectors * (vectors * vectors).sum(1, keepdim=True).clamp(min=1e-12).rsqrt()

@@ -1,0 +1,81 @@
+"""Dynamic radiance fields: a density and view-dependent colour (NeRF, instant-NGP)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from ..backends.base import Backend, MlpSpec
+from ..encoders import spherical_harmonics
+from ..mlp import ResFieldMlp
+from ..records import FrameSlices
+from ..resfield import ResFieldConfig
+from .base import Head
+
+
+@dataclass(frozen=True)
+class NerfConfig:
+    """Density head."""
+
+    kind: Literal["nerf"] = "nerf"
+    """Which head this is."""
+    surface_density: float = 50.0
+    """Density, per model unit, that the mesh takes for the surface."""
+    view_degree: int = 3
+    """Bands of spherical harmonics of the view direction that colours may depend on, 0 (none) to 4."""
+    n_geometry_features: int = 15
+    """Features that the geometry network hands to the colour network."""
+    n_neurons: int = 64
+    """Width of the colour network."""
+    n_hidden_layers: int = 2
+    """Hidden layers of the colour network."""
+
+    def __post_init__(self) -> None:
+        if self.surface_density <= 0.0:
+            raise ValueError(f"head.surface_density is {self.surface_density}; allowed: above 0")
+        if not 0 <= self.view_degree <= 4:
+            raise ValueError(f"head.view_degree is {self.view_degree}; allowed: 0 to 4")
+
+
+class NerfHead(Head):
+    """``density = 10 exp(output)``, so that an untrained field is thinly filled; colour from features and direction."""
+
+    Config = NerfConfig
+
+    def __init__(
+        self, config: NerfConfig, n_frames: int, residual: ResFieldConfig, generator: torch.Generator
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.n_outputs = 1 + config.n_geometry_features
+        self.n_tangents = 0
+        spec = MlpSpec(
+            config.n_geometry_features + config.view_degree**2, 3, config.n_neurons, config.n_hidden_layers
+        )
+        self.colour = ResFieldMlp(spec, n_frames, residual, generator)
+
+    def sharpness(self, fraction: float) -> float:
+        """Returns the density that counts as surface: opacity rises as ``1 - exp(-density * length)``."""
+        return self.config.surface_density
+
+    def densities(self, values: Tensor) -> Tensor:
+        """Returns (N,) densities per model unit from (N, n_outputs) network outputs."""
+        return 10.0 * torch.exp(values[:, 0].clamp(max=8.0))
+
+    def alphas(self, jets, directions, lengths, fraction):
+        """See `Head.alphas`."""
+        return -torch.expm1(-self.densities(jets[:, 0]) * lengths)
+
+    def rgbs(self, jets: Tensor, directions: Tensor, slices: FrameSlices, backend: Backend) -> Tensor:
+        """See `Head.rgbs`."""
+        inputs = [jets[:, 0, 1:]]
+        if self.config.view_degree:
+            inputs.append(spherical_harmonics(directions, self.config.view_degree))
+        return torch.sigmoid(self.colour(torch.cat(inputs, dim=1)[:, None], slices, backend)[:, 0])
+
+    def levels(self, values: Tensor) -> Tensor:
+        """See `Head.levels`: ``log(surface_density / density)``, scaled to change by about a cell's width."""
+        return 0.01 * torch.log(self.config.surface_density / self.densities(values))

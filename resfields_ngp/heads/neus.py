@@ -1,0 +1,133 @@
+"""Dynamic surfaces: a signed distance whose logistic (NeuS) or Laplace (VolSDF) distribution gives opacity.
+
+Vocabulary
+    sharpness   1 / s of NeuS's logistic density and 1 / beta of VolSDF's Laplace density, per model unit.
+    cosines     direction . gradient: negative where the ray enters the surface.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from ..backends.base import Backend, MlpSpec
+from ..encoders import spherical_harmonics
+from ..mlp import ResFieldMlp
+from ..records import FrameSlices
+from ..resfield import ResFieldConfig
+from .base import Head, unit
+
+
+@dataclass(frozen=True)
+class NeusConfig:
+    """Signed-distance head."""
+
+    kind: Literal["neus"] = "neus"
+    """Which head this is."""
+    density: Literal["logistic", "laplace"] = "logistic"
+    """Opacity from the distance: logistic (NeuS, arXiv:2106.10689) or Laplace (VolSDF, arXiv:2106.12052)."""
+    sharpness_start: float = 40.0
+    """Sharpness at the first step, per model unit (the model box is one unit wide)."""
+    sharpness_end: float = 600.0
+    """Sharpness at the end; it grows geometrically, times a learned correction of at most a factor of 2."""
+    cosine_anneal: float = 0.2
+    """Fraction of training over which back-facing samples still receive gradients (NeuS's cos annealing)."""
+    view_degree: int = 0
+    """Bands of spherical harmonics of the view direction that colours may depend on, 0 (none) to 4."""
+    n_geometry_features: int = 15
+    """Features that the geometry network hands to the colour network."""
+    n_neurons: int = 64
+    """Width of the colour network."""
+    n_hidden_layers: int = 2
+    """Hidden layers of the colour network."""
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.sharpness_start <= self.sharpness_end:
+            raise ValueError(
+                f"head.sharpness_start is {self.sharpness_start} and sharpness_end {self.sharpness_end}; "
+                "allowed: 0 < start <= end"
+            )
+        if not 0 <= self.view_degree <= 4:
+            raise ValueError(f"head.view_degree is {self.view_degree}; allowed: 0 to 4")
+
+
+class NeusHead(Head):
+    """NeuS and VolSDF opacity, colour from features, normal and (optionally) view direction."""
+
+    Config = NeusConfig
+
+    def __init__(
+        self, config: NeusConfig, n_frames: int, residual: ResFieldConfig, generator: torch.Generator
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.n_outputs = 1 + config.n_geometry_features
+        self.n_tangents = 3
+        self.log_correction = nn.Parameter(torch.zeros(()))
+        n_inputs = config.n_geometry_features + 3 + config.view_degree**2
+        spec = MlpSpec(n_inputs, 3, config.n_neurons, config.n_hidden_layers)
+        self.colour = ResFieldMlp(spec, n_frames, residual, generator)
+
+    def sharpness(self, fraction: float) -> Tensor:
+        """Returns the scheduled sharpness times the learned correction, within a factor of 2."""
+        growth = self.config.sharpness_end / self.config.sharpness_start
+        scheduled = self.config.sharpness_start * growth**fraction
+        return scheduled * torch.exp(math.log(2.0) * torch.tanh(self.log_correction))
+
+    def alphas(self, jets, directions, lengths, fraction):
+        """See `Head.alphas`."""
+        sdfs, gradients = jets[:, 0, 0], jets[:, 1:, 0]
+        sharpness = self.sharpness(fraction)
+        if self.config.density == "laplace":
+            return laplace_alphas(sdfs, lengths, sharpness)
+        cosines = (directions * gradients).sum(1)
+        return logistic_alphas(sdfs, self._annealed(cosines, fraction), lengths, sharpness)
+
+    def _annealed(self, cosines: Tensor, fraction: float) -> Tensor:
+        """Mixes in half of the back-facing cosines early on, so that a wrong start can turn around (NeuS)."""
+        ratio = min(1.0, fraction / self.config.cosine_anneal) if self.config.cosine_anneal > 0 else 1.0
+        front = -(-cosines).relu()
+        return ratio * front - (1.0 - ratio) * (0.5 - 0.5 * cosines).relu()
+
+    def rgbs(self, jets: Tensor, directions: Tensor, slices: FrameSlices, backend: Backend) -> Tensor:
+        """See `Head.rgbs`."""
+        normals = unit(jets[:, 1:, 0])
+        inputs = [jets[:, 0, 1:], normals]
+        if self.config.view_degree:
+            inputs.append(spherical_harmonics(directions, self.config.view_degree))
+        return torch.sigmoid(self.colour(torch.cat(inputs, dim=1)[:, None], slices, backend)[:, 0])
+
+    def levels(self, values: Tensor) -> Tensor:
+        """See `Head.levels`: the signed distance itself."""
+        return values[:, 0]
+
+
+def logistic_alphas(
+    sdfs: Tensor,  # (N,) at the middle of each interval
+    cosines: Tensor,  # (N,) at most 0
+    lengths: Tensor,  # (N,)
+    sharpness: Tensor | float,
+) -> Tensor:  # (N,)
+    """Opacity of an interval through a locally plane surface (NeuS, Eq. 13).
+
+    ``(Phi(f_0) - Phi(f_1)) / Phi(f_0)`` with Phi the logistic distribution and f_0, f_1 the distances at the
+    ends. Written as ``1 - exp(log Phi(f_1) - log Phi(f_0))`` it neither overflows nor divides by zero.
+    """
+    half = 0.5 * cosines * lengths
+    logs = torch.nn.functional.logsigmoid
+    return -torch.expm1((logs((sdfs + half) * sharpness) - logs((sdfs - half) * sharpness)).clamp(max=0.0))
+
+
+def laplace_alphas(
+    sdfs: Tensor,  # (N,)
+    lengths: Tensor,  # (N,)
+    sharpness: Tensor | float,
+) -> Tensor:  # (N,)
+    """Opacity with VolSDF's density, ``sharpness * Psi(-sdf)``, Psi the Laplace distribution (its Eq. 2 and 3)."""
+    decay = 0.5 * torch.exp(-sdfs.abs() * sharpness)
+    densities = sharpness * torch.where(sdfs > 0, decay, 1.0 - decay)
+    return -torch.expm1(-densities * lengths)

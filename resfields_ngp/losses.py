@@ -1,0 +1,122 @@
+"""Losses: pure functions, one equation each; every one is a mean, so that weights do not depend on batch size.
+
+Vocabulary: rgbs in [0, 1]; opacities and masks in [0, 1]; gradients of the signed distance by model position.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Weights of the loss terms; 0 switches a term off."""
+
+    colour: float = 1.0
+    """Colour of foreground pixels, or of all pixels without masks."""
+    colour_kind: Literal["l1", "huber"] = "l1"
+    """l1 (NeuS) or huber (quadratic below 0.1)."""
+    mask: float = 0.1
+    """Binary cross-entropy of opacity and mask (IDR, NeuS)."""
+    eikonal: float = 0.1
+    """Unit gradient of the signed distance (IGR, arXiv:2002.10099)."""
+    hull: float = 1.0
+    """The signed distance is nowhere less than the visual hull's, which contains the subject."""
+    depth: float = 0.1
+    """L1 of rendered and measured depth along the ray, model units; needs depth images."""
+    sparseness: float = 0.0
+    """Pushes the signed distance off 0 away from the surface (SparseNeuS, arXiv:2206.05737)."""
+    curvature: float = 0.0
+    """Similar normals a small step apart on the surface (in the spirit of Neuralangelo, arXiv:2306.03092)."""
+
+    def __post_init__(self) -> None:
+        for name in ("colour", "mask", "eikonal", "hull", "depth", "sparseness", "curvature"):
+            if getattr(self, name) < 0.0:
+                raise ValueError(f"losses.{name} is {getattr(self, name)}; allowed: 0 (off) or more")
+        if self.colour_kind not in ("l1", "huber"):
+            raise ValueError(f"losses.colour_kind is {self.colour_kind!r}; allowed: l1, huber")
+
+
+def colour_loss(
+    rgbs: Tensor,  # (R, 3) rendered
+    targets: Tensor,  # (R, 3)
+    weights: Tensor,  # (R,) per pixel
+    kind: Literal["l1", "huber"] = "l1",
+) -> Tensor:  # ()
+    """Weighted mean colour error over pixels with weight (NeuS, Eq. 15)."""
+    errors = rgbs - targets
+    if kind == "huber":
+        delta = 0.1
+        size = errors.abs()
+        errors = torch.where(size < delta, errors * errors / (2.0 * delta), size - 0.5 * delta)
+    return (errors.abs().mean(1) * weights).sum() / weights.sum().clamp(min=1.0)
+
+
+def mask_loss(
+    opacities: Tensor,  # (R,)
+    masks: Tensor,  # (R,)
+) -> Tensor:  # ()
+    """Binary cross-entropy of opacity and mask (NeuS, Eq. 16)."""
+    return torch.nn.functional.binary_cross_entropy(opacities.clamp(1e-3, 1.0 - 1e-3), masks)
+
+
+def eikonal_loss(
+    gradients: Tensor,  # (N, 3)
+) -> Tensor:  # ()
+    """``mean (|grad f| - 1)^2`` (IGR, Eq. 2)."""
+    norms = (gradients * gradients).sum(1).clamp(min=1e-12).sqrt()
+    return ((norms - 1.0) ** 2).sum() / max(gradients.shape[0], 1)
+
+
+def hull_loss(
+    sdfs: Tensor,  # (N,)
+    hull_distances: Tensor,  # (N,) signed distance to the visual hull
+) -> Tensor:  # ()
+    """``mean max(0, d_hull - f)``: the subject lies in its hull, so its distance is at least the hull's everywhere."""
+    return (hull_distances - sdfs).relu().sum() / max(sdfs.shape[0], 1)
+
+
+def depth_loss(
+    depths: Tensor,  # (R,) rendered: sum of weight times distance
+    opacities: Tensor,  # (R,)
+    targets: Tensor,  # (R,) measured, 0 where unknown
+) -> Tensor:  # ()
+    """Mean absolute error of depth where it was measured, in model units."""
+    known = (targets > 0).to(depths.dtype)
+    return ((depths - opacities * targets).abs() * known).sum() / known.sum().clamp(min=1.0)
+
+
+def sparseness_loss(
+    sdfs: Tensor,  # (N,)
+    sharpness: float = 100.0,
+) -> Tensor:  # ()
+    """``mean exp(-sharpness |f|)`` (SparseNeuS, Eq. 11)."""
+    return torch.exp(-sharpness * sdfs.abs()).sum() / max(sdfs.shape[0], 1)
+
+
+def curvature_loss(
+    gradients: Tensor,  # (N, 3)
+    neighbour_gradients: Tensor,  # (N, 3) a small step along the surface away
+) -> Tensor:  # ()
+    """``mean (1 - cos)`` of the angle between neighbouring normals."""
+    cosines = torch.nn.functional.cosine_similarity(gradients, neighbour_gradients, dim=1, eps=1e-6)
+    return (1.0 - cosines).sum() / max(gradients.shape[0], 1)
+
+
+def silhouette_loss(
+    sdfs: Tensor,  # (N,) along the rays
+    ray_indices: Tensor,  # (N,)
+    n_rays: int,
+    n_pixels: int,
+) -> Tensor:  # ()
+    """``sum over rays of max(0, min sdf) / n_pixels``: a foreground ray has to meet the surface (IDR, Eq. 7).
+
+    Unlike an opacity it has a gradient however far away the surface is. Rays without samples do not count.
+    """
+    lowest = sdfs.new_full((n_rays,), float("inf"))
+    lowest = lowest.scatter_reduce(0, ray_indices, sdfs, "amin")
+    return torch.where(torch.isfinite(lowest), lowest.relu(), torch.zeros_like(lowest)).sum() / max(n_pixels, 1)

@@ -1,0 +1,48 @@
+"""The ResField MLP: a fused network whose flat weights are composed once per distinct frame of the batch."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from .backends.base import Backend, MlpSpec
+from .records import FrameSlices
+from .resfield import ResFieldConfig, ResidualWeights
+
+
+class ResFieldMlp(nn.Module):
+    """Bias-free MLP in tiny-cuda-nn's layout with time-residual weights."""
+
+    def __init__(
+        self, spec: MlpSpec, n_frames: int, residual: ResFieldConfig, generator: torch.Generator
+    ) -> None:
+        super().__init__()
+        self.spec = spec
+        n_layers = len(spec.shapes)
+        layers = residual.layers or tuple(range(n_layers))
+        if not all(0 <= layer < n_layers for layer in layers):
+            raise ValueError(f"residual.layers is {layers}; this network has layers 0 to {n_layers - 1}")
+        is_residual = torch.cat(
+            [torch.full((rows * columns,), i in layers) for i, (rows, columns) in enumerate(spec.shapes)]
+        )
+        self.weights = ResidualWeights(xavier_uniform(spec, generator), is_residual, n_frames, residual, generator)
+
+    def forward(
+        self,
+        jets: Tensor,  # (N, 1 + D, n_inputs)
+        slices: FrameSlices,
+        backend: Backend,
+    ) -> Tensor:  # (N, 1 + D, n_outputs)
+        """Runs each frame's rows through the network at that frame."""
+        return backend.mlp(jets, slices, self.weights(slices.frames), self.spec)
+
+
+def xavier_uniform(spec: MlpSpec, generator: torch.Generator) -> Tensor:
+    """Returns (P,) flat initial weights, uniform in +-sqrt(6 / (in + out)), tiny-cuda-nn's default."""
+    matrices = []
+    for rows, columns in spec.shapes:
+        bound = math.sqrt(6.0 / (rows + columns))
+        matrices.append(torch.empty(rows * columns).uniform_(-bound, bound, generator=generator))
+    return torch.cat(matrices)

@@ -1,0 +1,136 @@
+"""Per-frame occupancy: a coarse signed distance for every frame, carved from masks and narrowed by the field itself.
+
+Rays sphere-trace through it to the band around the surface, so a late ray takes about eight samples, and stop
+behind the surface. Density heads and captures without masks use the same grid with distance 0 wherever something
+may be.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy import ndimage
+from torch import Tensor, nn
+
+from .backends.base import Backend
+from .backends.reference import sample_distances
+from .field import Field
+from .hull import Hull
+from .records import FrameSlices, Rays, Samples
+
+
+@dataclass(frozen=True)
+class OccupancyConfig:
+    """How densely rays are sampled, and how often the grid follows the field."""
+
+    band: float = 4.0
+    """Half-width of the sampled band around the surface, in units of 1 / sharpness."""
+    min_band: float = 0.25
+    """Half-width that the band keeps besides, in grid cells: the cache is coarse and a little old."""
+    step: float = 1.5
+    """Distance between samples on a ray, in units of 1 / sharpness."""
+    min_step: float = 0.0015
+    """Smallest distance between samples, model units."""
+    max_step: float = 0.02
+    """Largest distance between samples, model units."""
+    refresh_every: int = 8
+    """Training steps between refreshes, of one batch of frames each."""
+
+    def __post_init__(self) -> None:
+        if self.band <= 0.0 or self.step <= 0.0:
+            raise ValueError(f"occupancy.band is {self.band} and step {self.step}; allowed: above 0")
+        if not 0.0 < self.min_step <= self.max_step:
+            raise ValueError(
+                f"occupancy.min_step is {self.min_step} and max_step {self.max_step}; allowed: 0 < min <= max"
+            )
+
+
+class Occupancy(nn.Module):
+    """Cached signed distance of every frame, at the cell centres of [0, 1]^3."""
+
+    distances: Tensor
+    """(n_frames, G, G, G) float32, model units; trusted near 0, merely far elsewhere."""
+    hull: Tensor
+    """(n_frames, G, G, G) float32 signed distance to the visual hull; -0.5 throughout without masks."""
+
+    def __init__(self, hull: Hull, config: OccupancyConfig, has_masks: bool) -> None:
+        super().__init__()
+        self.config = config
+        self.has_masks = has_masks
+        self.margin = hull.margin
+        self.register_buffer("hull", torch.from_numpy(hull.distances), persistent=False)
+        start = torch.from_numpy(hull.distances.copy()) if has_masks else torch.zeros(hull.distances.shape)
+        self.register_buffer("distances", start)
+
+    @property
+    def resolution(self) -> int:
+        """Cells per side, G."""
+        return self.distances.shape[1]
+
+    def band(self, sharpness: float) -> float:
+        """Returns the half-width of the sampled band, model units."""
+        return self.config.band / sharpness + self.config.min_band / self.resolution
+
+    def step(self, sharpness: float) -> float:
+        """Returns the distance between samples, model units."""
+        return min(max(self.config.step / sharpness, self.config.min_step), self.config.max_step)
+
+    def march(self, rays: Rays, backend: Backend, sharpness: float, jitter: Tensor | None) -> Samples:
+        """Returns the samples of rays near the surface. Not differentiable."""
+        return backend.march(rays, self.distances, self.band(sharpness), self.step(sharpness), jitter)
+
+    def march_hull(self, rays: Rays, backend: Backend, step: float) -> Samples:
+        """Returns samples at equal steps throughout the hull, whatever the field says. Not differentiable."""
+        frames = list(rays.slices.frames)
+        outside = (self.hull[frames] - self.margin).clamp(min=0.0)
+        local = Rays(rays.origins, rays.directions, FrameSlices(tuple(range(len(frames))), rays.slices.offsets))
+        samples = backend.march(local, outside, 1e-6, step, None)
+        slices = FrameSlices(rays.slices.frames, samples.slices.offsets)
+        return Samples(samples.ray_indices, samples.t_starts, samples.t_ends, slices)
+
+    def hull_distances(
+        self,
+        positions: Tensor,  # (N, 3)
+        slices: FrameSlices,
+    ) -> Tensor:  # (N,)
+        """Interpolates the signed distance to the visual hull. Not differentiable."""
+        counts = torch.tensor(slices.offsets).diff()
+        frames = torch.repeat_interleave(torch.tensor(slices.frames), counts).to(positions.device)
+        return sample_distances(self.hull, frames, positions, self.resolution)
+
+    @torch.no_grad()
+    def refresh(
+        self,
+        field: Field,
+        frames: tuple[int, ...],
+        fraction: float,
+        generator: torch.Generator,
+    ) -> None:
+        """Re-evaluates the cells near the surface, and a tenth of the hull at random, at some frames.
+
+        A wrongly emptied part is so found again, and cells outside the hull never count. Not differentiable.
+        """
+        sharpness = float(field.head.sharpness(fraction))
+        reach = self.band(sharpness) + 3.0 / self.resolution
+        for frame in frames:
+            distances = self.distances[frame]
+            lottery = torch.rand(distances.shape, generator=generator, device=distances.device) < 0.1
+            chosen = (distances.abs() < reach) | lottery
+            if self.has_masks:
+                chosen &= self.hull[frame] < reach
+            cells = chosen.nonzero()
+            levels = field.sdfs((cells + 0.5) / self.resolution, frame)
+            distances[chosen] = levels
+            if not field.head.n_tangents:
+                self.distances[frame] = self._distance_to_dense(distances, frame)
+
+    def _distance_to_dense(self, levels: Tensor, frame: int) -> Tensor:
+        """Returns 0 in and next to cells with some density, elsewhere the distance to the nearest of them."""
+        occupied = ((levels < self.config.max_step * 2.0) & (self.hull[frame] < self.margin)).cpu().numpy()
+        occupied = ndimage.binary_dilation(occupied)
+        if not occupied.any():
+            return torch.zeros_like(levels)
+        away = ndimage.distance_transform_edt(~occupied) / self.resolution
+        return torch.from_numpy(away.astype(np.float32)).to(levels.device)

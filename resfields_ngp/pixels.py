@@ -1,0 +1,108 @@
+"""Draws training pixels of a few frames and makes their rays on the fly; nothing caches per-pixel floats."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import torch
+
+from .datasets.base import Capture, View
+from .records import Batch, FrameSlices, ModelSpace, Rays
+
+_BORDER = 8
+"""Pixels around the subject's bounding box that still count as near it."""
+
+
+class PixelSource:
+    """Random pixels of some views, with their rays in model space."""
+
+    def __init__(self, capture: Capture, space: ModelSpace, views: tuple[View, ...], use_depth: bool = False) -> None:
+        self.views, self.space = views, space
+        self.has_masks = all(view.masks is not None for view in views)
+        self.has_depth = use_depth and all(view.depths is not None for view in views)
+        self._model_per_depth = 1.0 / (capture.depth_scale * space.scale)
+        self._boxes = [_bounding_boxes(view) for view in views]
+        self._matrices, self._centres = zip(*(_ray_matrices(view, space) for view in views), strict=True)
+
+    def draw(
+        self,
+        frames: tuple[int, ...],
+        n_rays: int,
+        foreground: float,
+        generator: torch.Generator,
+    ) -> Batch:
+        """Draws about `n_rays` pixels, the same number for each frame and view.
+
+        Args:
+            frames: Distinct frames, in the order wanted.
+            n_rays: Pixels in all.
+            foreground: Part of the pixels drawn on the subject, where masks exist and it is large enough.
+            generator: Source of randomness.
+        """
+        per_view = max(1, n_rays // (len(frames) * len(self.views)))
+        parts = [
+            self._draw_view(i, frame, per_view, foreground, generator)
+            for frame in frames
+            for i in range(len(self.views))
+        ]
+        origins, directions, rgbs, masks, depths = (np.concatenate(column) for column in zip(*parts, strict=True))
+        per_frame = [sum(len(p[0]) for p in parts[f * len(self.views) : (f + 1) * len(self.views)]) for f in range(len(frames))]
+        offsets = tuple(int(v) for v in np.concatenate([[0], np.cumsum(per_frame)]))
+        rays = Rays(torch.from_numpy(origins), torch.from_numpy(directions), FrameSlices(frames, offsets))
+        return Batch(
+            rays,
+            torch.from_numpy(rgbs),
+            torch.from_numpy(masks) if self.has_masks else None,
+            torch.from_numpy(depths) if self.has_depth else None,
+        )
+
+    def _draw_view(self, i: int, frame: int, count: int, foreground: float, generator: torch.Generator):
+        """Returns origins, directions, rgbs, masks and depths of pixels of one image."""
+        view = self.views[i]
+        left, top, width, height = self._boxes[i][frame]
+        n_candidates = 3 * count if self.has_masks else count
+        uniform = torch.rand((n_candidates, 2), generator=generator).numpy()
+        columns = left + np.minimum((uniform[:, 0] * width).astype(np.int64), width - 1)
+        rows = top + np.minimum((uniform[:, 1] * height).astype(np.int64), height - 1)
+        if view.masks is not None and self.has_masks:
+            on_subject = view.masks[frame, rows, columns]
+            inside, outside = on_subject.nonzero()[0], (~on_subject).nonzero()[0]
+            n_inside = min(len(inside), max(round(foreground * count), count - len(outside)))
+            chosen = np.concatenate([inside[:n_inside], outside[: count - n_inside]])
+            columns, rows = columns[chosen], rows[chosen]
+            masks = on_subject[chosen].astype(np.float32)
+        else:
+            masks = np.ones(len(rows), np.float32)
+        rgbs = view.images[frame, rows, columns].astype(np.float32) * (masks[:, None] / 255.0)
+        depths = np.zeros(len(rows), np.float32)
+        if self.has_depth and view.depths is not None:
+            depths = view.depths[frame, rows, columns] * np.float32(self._model_per_depth) * masks
+        pixels = np.stack([columns + 0.5, rows + 0.5, np.ones(len(rows))], axis=1).astype(np.float32)
+        directions = pixels @ self._matrices[i][frame].T
+        directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+        origins = np.repeat(self._centres[i][frame][None], len(rows), axis=0)
+        return origins, directions, rgbs, masks, depths.astype(np.float32)
+
+
+def _ray_matrices(view: View, space: ModelSpace) -> tuple[np.ndarray, np.ndarray]:
+    """Returns (n_frames, 3, 3) matrices from pixels to directions and (n_frames, 3) centres, model space."""
+    matrices, centres = [], []
+    for frame in range(view.cameras.n_frames):
+        model_from_camera = view.cameras.model_from_camera(frame, space)
+        matrices.append(model_from_camera[:3, :3] @ np.linalg.inv(view.cameras.intrinsics[frame]))
+        centres.append(model_from_camera[:3, 3])
+    return np.stack(matrices).astype(np.float32), np.stack(centres).astype(np.float32)
+
+
+def _bounding_boxes(view: View) -> list[tuple[int, int, int, int]]:
+    """Returns (left, top, width, height) of the subject in each image, with a border; the image where no mask is."""
+    height, width = view.images.shape[1:3]
+    boxes = []
+    for frame in range(view.images.shape[0]):
+        box = (0, 0, width, height)
+        if view.masks is not None and view.masks[frame].any():
+            x, y, w, h = cv2.boundingRect(view.masks[frame].astype(np.uint8))
+            left, top = max(0, x - _BORDER), max(0, y - _BORDER)
+            box = (left, top, min(width, x + w + _BORDER) - left, min(height, y + h + _BORDER) - top)
+        boxes.append(box)
+    return boxes

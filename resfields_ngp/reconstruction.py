@@ -1,0 +1,157 @@
+"""A capture's reconstruction: the trained field with all that is needed to render and mesh it in the world."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numba
+import numpy as np
+import torch
+
+from .backends import Backend, open_backend
+from .field import Field
+from .hull import Hull, build_hull
+from .occupancy import Occupancy
+from .pixels import PixelSource
+from .records import ModelSpace
+from .training import Progress, Trainer, fit, restore_model
+
+if TYPE_CHECKING:
+    from .config import Config
+    from .datasets.base import Capture
+    from .run_folder import RunFolder
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """A field over model space and time, and where model space lies."""
+
+    field: Field
+    """The field."""
+    occupancy: Occupancy
+    """Where it is worth sampling, frame by frame."""
+    space: ModelSpace
+    """Model space in the world."""
+    frame_numbers: tuple[int, ...]
+    """The capture's own index of each frame."""
+    world_from_normalised: np.ndarray
+    """(4, 4) similarity from the capture's unit sphere to the world."""
+    background: float = 0.0
+    """Grey level behind the subject."""
+    is_complete: bool = True
+    """False where training was stopped before its budget was used."""
+
+    @property
+    def n_frames(self) -> int:
+        """The number of frames."""
+        return len(self.frame_numbers)
+
+
+def train(
+    config: Config,
+    capture: Capture,
+    run: RunFolder,
+    report: Callable[[Progress], None] | None = None,
+    resume: bool = False,
+    should_stop: Callable[[], bool] | None = None,
+) -> Reconstruction:
+    """Fits a field to a capture; the run folder receives metrics and checkpoints.
+
+    Args:
+        config: All settings.
+        capture: The images.
+        run: Where to write.
+        report: Called with each progress report.
+        resume: Go on from the run's latest checkpoint, if there is one.
+        should_stop: Polled between steps; True ends training with a checkpoint.
+
+    Raises:
+        CaptureError: The visual hull is empty.
+        BackendUnavailable: The device cannot run here.
+        TrainingError: A loss became NaN or infinite.
+    """
+    use_threads(config.training.threads)
+    backend = open_backend(config.training.backend, config.training.device)
+    hull = build_hull(capture, config.hull)
+    generator = torch.Generator().manual_seed(config.training.seed)
+    field, occupancy = _build(config, hull, capture.n_frames, backend, generator, capture.has_masks)
+    source = PixelSource(capture, hull.space, capture.views, config.capture.use_depth)
+    trainer = Trainer(config.training, config.losses, field, occupancy, source, capture.n_frames)
+    if resume and (found := run.latest_checkpoint()):
+        trainer.restore(*found)
+        run.drop_metrics_after(trainer.step_count)
+    test_source = PixelSource(capture, hull.space, (capture.test_view,)) if capture.test_view else None
+    _describe(run, capture, hull.space)
+    completed = fit(trainer, run, test_source, report, should_stop)
+    return Reconstruction(
+        field, occupancy, hull.space, capture.frame_numbers, capture.world_from_normalised,
+        capture.background, completed,
+    )
+
+
+def load_reconstruction(path: Path | str, device: str = "auto") -> Reconstruction:
+    """Returns the reconstruction in a run folder, from its newest readable checkpoint.
+
+    Raises:
+        FileNotFoundError: There is no run, or it has no checkpoint yet.
+        CheckpointError: Every checkpoint is damaged.
+    """
+    from .config import Config
+    from .config_tree import apply_table
+    from .run_folder import RunFolder
+
+    run = RunFolder.open(path)
+    config = apply_table(Config(), run.settings(), str(run.config_path))
+    found = run.latest_checkpoint()
+    if found is None:
+        raise FileNotFoundError(f"{run.checkpoints}: no checkpoint; train this run first")
+    tensors, state = found
+    placement = np.load(run.path / "placement.npz")
+    space = ModelSpace(placement["world_from_model"], placement["offsets"])
+    numbers = tuple(int(number) for number in placement["frame_numbers"])
+    distances = tensors["occupancy.distances"]
+    hull = Hull(space, distances.numpy().copy(), float(placement["margin"]))
+    backend = open_backend(config.training.backend, device)
+    generator = torch.Generator().manual_seed(config.training.seed)
+    field, occupancy = _build(config, hull, len(numbers), backend, generator, True)
+    restore_model(field, occupancy, tensors)
+    return Reconstruction(
+        field, occupancy, space, numbers, placement["world_from_normalised"],
+        float(placement["background"]), state["fraction"] >= 1.0,
+    )
+
+
+def use_threads(count: int) -> None:
+    """Sets the CPU threads of torch and numba; 0 takes all."""
+    available = os.cpu_count() or 1
+    wanted = min(count or available, available)
+    torch.set_num_threads(wanted)
+    numba.set_num_threads(min(wanted, numba.config.NUMBA_NUM_THREADS))
+
+
+def _build(
+    config: Config, hull: Hull, n_frames: int, backend: Backend, generator: torch.Generator, has_masks: bool
+) -> tuple[Field, Occupancy]:
+    """Returns a fresh field and occupancy."""
+    field = Field(config.encoder, config.network, config.head, config.residual, n_frames, generator, backend)
+    return field, Occupancy(hull, config.occupancy, has_masks)
+
+
+def _describe(run: RunFolder, capture: Capture, space: ModelSpace) -> None:
+    """Writes where model space lies, which every export needs."""
+    from .writing import whole_file
+
+    values: dict[str, Any] = {
+        "world_from_model": space.world_from_model,
+        "offsets": space.offsets,
+        "frame_numbers": np.asarray(capture.frame_numbers),
+        "world_from_normalised": capture.world_from_normalised,
+        "background": capture.background,
+        "margin": 0.0,
+    }
+    with whole_file(run.path / "placement.npz") as partial, open(partial, "wb") as file:
+        np.savez(file, **values)

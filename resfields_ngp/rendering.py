@@ -1,0 +1,103 @@
+"""From packed samples to pixels: alphas -> weights -> colour, depth, opacity and normal of each ray."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .field import Field
+from .heads.base import unit
+from .occupancy import Occupancy
+from .records import FrameSlices, Rays, Rendering, Samples
+
+MIN_WEIGHT = 1e-3
+"""Samples below this weight are not coloured: they cannot change a pixel by a grey level."""
+CHUNK_RAYS = 16384
+"""Rays of one pass without gradients."""
+
+
+@dataclass(frozen=True)
+class Shading:
+    """What rendering found out about its samples, for the losses."""
+
+    positions: Tensor
+    """(N, 3) middles of the intervals, model space."""
+    jets: Tensor
+    """(N, 1 + D, n_outputs) of the geometry network."""
+    weights: Tensor
+    """(N,) compositing weights."""
+
+
+def render_samples(
+    field: Field,
+    rays: Rays,
+    samples: Samples,
+    fraction: float,
+    background: Tensor | float,
+    n_tangents: int | None = None,
+) -> tuple[Rendering, Shading]:
+    """Renders rays from their samples.
+
+    Args:
+        field: The field.
+        rays: R rays.
+        samples: Their packed intervals.
+        fraction: Fraction of training in [0, 1], for the schedules.
+        background: Colour behind everything, a grey level or (R, 3).
+        n_tangents: 3 forces normals; None asks the head.
+
+    Returns:
+        The rendering, differentiable in the field's parameters, and the shading of its samples.
+    """
+    directions = rays.directions[samples.ray_indices]
+    lengths = samples.t_ends - samples.t_starts
+    middles = 0.5 * (samples.t_starts + samples.t_ends)
+    positions = (rays.origins[samples.ray_indices] + middles[:, None] * directions).clamp(0.0, 1.0)
+    tangents = field.head.n_tangents if n_tangents is None else n_tangents
+    jets = field.query(positions, samples.slices, fraction, tangents)
+    alphas = field.head.alphas(jets, directions, lengths, fraction)
+    weights = field.backend.composite(alphas, samples, rays.n_rays)
+
+    seen = (weights.detach() > MIN_WEIGHT).nonzero()[:, 0]
+    bounds = torch.tensor(samples.slices.offsets, device=seen.device)
+    slices = FrameSlices(samples.slices.frames, tuple(torch.searchsorted(seen, bounds).tolist()))
+    rgbs = field.head.rgbs(jets[seen], directions[seen], slices, field.backend)
+    accumulate = field.backend.accumulate
+    colours = accumulate(weights[seen], rgbs, samples.ray_indices[seen], rays.n_rays)
+    normals = torch.zeros_like(positions)
+    if tangents:
+        normals = unit(jets[:, 1:, 0])
+    others = torch.cat([torch.ones_like(middles)[:, None], middles[:, None], normals], dim=1)
+    sums = accumulate(weights, others, samples.ray_indices, rays.n_rays)
+    opacities = sums[:, 0]
+    backdrop = background if isinstance(background, Tensor) else colours.new_tensor(background)
+    rendering = Rendering(colours + (1.0 - opacities)[:, None] * backdrop, opacities, sums[:, 1], sums[:, 2:])
+    return rendering, Shading(positions, jets, weights)
+
+
+@torch.no_grad()
+def render(
+    field: Field,
+    occupancy: Occupancy,
+    rays: Rays,
+    background: float = 0.0,
+) -> Rendering:
+    """Renders any number of rays without gradients, in bounded memory, as far as the field is trained."""
+    fraction = field.trained_fraction
+    sharpness = float(field.head.sharpness(fraction))
+    parts = []
+    for chunk in _chunks(rays):
+        samples = occupancy.march(chunk, field.backend, sharpness, None)
+        parts.append(render_samples(field, chunk, samples, fraction, background, 3)[0])
+    columns = ("rgbs", "opacities", "depths", "normals")
+    return Rendering(*(torch.cat([getattr(part, name) for part in parts]) for name in columns))
+
+
+def _chunks(rays: Rays):
+    """Yields the rays in pieces of at most `CHUNK_RAYS`; at least one piece, perhaps empty."""
+    for begin in range(0, max(rays.n_rays, 1), CHUNK_RAYS):
+        end = min(begin + CHUNK_RAYS, rays.n_rays)
+        offsets = tuple(min(max(offset, begin), end) - begin for offset in rays.slices.offsets)
+        yield Rays(rays.origins[begin:end], rays.directions[begin:end], FrameSlices(rays.slices.frames, offsets))

@@ -1,0 +1,132 @@
+"""One training step on one screen: rays -> samples -> rendering -> losses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .field import Field
+from .losses import (
+    LossConfig,
+    colour_loss,
+    curvature_loss,
+    depth_loss,
+    eikonal_loss,
+    hull_loss,
+    mask_loss,
+    silhouette_loss,
+    sparseness_loss,
+)
+from .occupancy import Occupancy
+from .records import Batch, FrameSlices, Rays
+from .rendering import Shading, render_samples
+
+N_FREE_POINTS = 1024
+"""Random points per step for the losses that hold everywhere in the box."""
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What one step computed."""
+
+    losses: dict[str, Tensor]
+    """Weighted terms, by name; their sum is what is minimised."""
+    n_samples: int
+    """Samples on the rays."""
+    n_rays: int
+    """Rays of the batch."""
+
+
+def render_step(
+    field: Field,
+    occupancy: Occupancy,
+    batch: Batch,
+    config: LossConfig,
+    fraction: float,
+    generator: torch.Generator,
+) -> StepResult:
+    """Renders a batch and compares it with the images; differentiable in the field's parameters."""
+    rays, masks = batch.rays, batch.masks
+    jitter = torch.rand(rays.n_rays, generator=generator)
+    samples = occupancy.march(rays, field.backend, float(field.head.sharpness(fraction)), jitter)
+    # A random backdrop behind the subject, in picture and target alike: transparency never pays.
+    backdrop = torch.rand((rays.n_rays, 3), generator=generator) if masks is not None else 0.0
+    rendering, shading = render_samples(field, rays, samples, fraction, backdrop)
+
+    losses: dict[str, Tensor] = {}
+    targets, pixel_weights = batch.rgbs, torch.ones(rays.n_rays)
+    if masks is not None:
+        targets = batch.rgbs + (1.0 - masks)[:, None] * backdrop
+        losses["mask"] = config.mask * mask_loss(rendering.opacities, masks)
+    losses["colour"] = config.colour * colour_loss(rendering.rgbs, targets, pixel_weights, config.colour_kind)
+    if batch.depths is not None and config.depth:
+        losses["depth"] = config.depth * depth_loss(rendering.depths, rendering.opacities, batch.depths)
+    if field.head.n_tangents:
+        losses |= _surface_losses(field, occupancy, shading, samples.slices, config, fraction, generator)
+        if masks is not None and config.hull:
+            lost = ((masks > 0.5) & (rendering.opacities.detach() < 0.2)).nonzero()[:, 0]
+            losses["silhouette"] = config.hull * _silhouette(field, occupancy, rays, lost, fraction)
+    return StepResult(losses, samples.n_samples, rays.n_rays)
+
+
+def hull_step(
+    field: Field, occupancy: Occupancy, frames: tuple[int, ...], config: LossConfig, n_points: int,
+    generator: torch.Generator,
+) -> StepResult:
+    """Fits the signed distance to the visual hull's before rendering begins (to a ball's without masks)."""
+    positions, slices = _free_points(frames, n_points, generator)
+    jets = field.query(positions, slices, 0.0, 3)
+    if occupancy.has_masks:
+        targets = occupancy.hull_distances(positions, slices)
+    else:
+        targets = (positions - 0.5).norm(dim=1) - 0.35
+    # Near the surface a distance matters most.
+    closeness = torch.exp(-10.0 * targets.abs())
+    error = ((jets[:, 0, 0] - targets).abs() * closeness).sum() / closeness.sum().clamp(min=1e-6)
+    losses = {"warmup": 10.0 * error, "eikonal": config.eikonal * eikonal_loss(jets[:, 1:, 0])}
+    return StepResult(losses, positions.shape[0], 0)
+
+
+def _surface_losses(
+    field: Field, occupancy: Occupancy, shading: Shading, slices: FrameSlices, config: LossConfig,
+    fraction: float, generator: torch.Generator,
+) -> dict[str, Tensor]:
+    """Terms of a signed distance, on the rays' samples and on free points of the box."""
+    gradients = shading.jets[:, 1:, 0]
+    losses = {"eikonal": config.eikonal * eikonal_loss(gradients)}
+    if config.hull and occupancy.has_masks:
+        points, at = _free_points(slices.frames, N_FREE_POINTS, generator)
+        sdfs = field.query(points, at, fraction, 0)[:, 0, 0]
+        losses["hull"] = config.hull * hull_loss(sdfs, occupancy.hull_distances(points, at))
+        if config.sparseness:
+            losses["sparseness"] = config.sparseness * sparseness_loss(sdfs)
+    if config.curvature:
+        chosen = (shading.weights.detach() > 0.1).nonzero()[:, 0]
+        at = FrameSlices(slices.frames, tuple(torch.searchsorted(chosen, torch.tensor(slices.offsets)).tolist()))
+        shift = torch.randn((chosen.shape[0], 3), generator=generator) * 0.01
+        moved = field.query((shading.positions[chosen] + shift).clamp(0.0, 1.0), at, fraction, 3)
+        losses["curvature"] = config.curvature * curvature_loss(gradients[chosen], moved[:, 1:, 0])
+    return losses
+
+
+def _silhouette(field: Field, occupancy: Occupancy, rays: Rays, lost: Tensor, fraction: float) -> Tensor:
+    """Pulls a surface into the path of foreground rays that see none, wherever the hull allows one."""
+    bounds = torch.tensor(rays.slices.offsets)
+    slices = FrameSlices(rays.slices.frames, tuple(torch.searchsorted(lost, bounds).tolist()))
+    some = Rays(rays.origins[lost], rays.directions[lost], slices)
+    samples = occupancy.march_hull(some, field.backend, 0.02)
+    directions = some.directions[samples.ray_indices]
+    positions = some.origins[samples.ray_indices] + samples.t_starts[:, None] * directions
+    sdfs = field.query(positions.clamp(0.0, 1.0), samples.slices, fraction, 0)[:, 0, 0]
+    return silhouette_loss(sdfs, samples.ray_indices, some.n_rays, rays.n_rays)
+
+
+def _free_points(
+    frames: tuple[int, ...], n_points: int, generator: torch.Generator
+) -> tuple[Tensor, FrameSlices]:
+    """Returns uniform points of the box, shared evenly among frames."""
+    each = max(1, n_points // len(frames))
+    positions = torch.rand((each * len(frames), 3), generator=generator)
+    return positions, FrameSlices(frames, tuple(each * i for i in range(len(frames) + 1)))

@@ -1,7 +1,8 @@
-"""What every dataset gives: a `Capture`, views with uint8 images and one camera a frame, in world units."""
+"""What every dataset gives: a `Capture`, views with uint8 images and a camera a frame, world units."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from ..cameras import Cameras
 
 
 class CaptureError(ValueError):
-    """The capture on disk is not usable; the message names the file, what was found and what is allowed."""
+    """The capture on disk is not usable: one line with the file, what was found, what is allowed."""
 
 
 @dataclass(frozen=True)
@@ -21,11 +22,11 @@ class CaptureConfig:
     path: str = ""
     """Folder (ResFields layout) or transforms.json of the capture."""
     kind: str = "auto"
-    """Layout: auto, owlii (ResFields folders) or transforms (json with times)."""
+    """Layout: auto, owlii (ResFields folders), transforms (json with times) or neus (one frame)."""
     cameras: tuple[str, ...] = ()
-    """Training cameras by name, e.g. cam_train_1,cam_train_3; empty takes all but the test camera."""
+    """Training cameras by name, e.g. cam_train_1,cam_train_3; empty takes all but the held-out one."""
     test_camera: str = "cam_test"
-    """Held-out camera, never trained on; empty for none. The default may be absent, a named one must exist."""
+    """Held-out camera, never trained on; empty for none. Only the default one may be absent."""
     frames: str = "::"
     """Frames to use, as start:stop:stride over the files sorted by name."""
     use_masks: bool = True
@@ -47,7 +48,7 @@ class View:
     masks: np.ndarray | None
     """(n_frames, H, W) bool, True on the subject; None without masks."""
     depths: np.ndarray | None = None
-    """(n_frames, H, W) uint16; world distance along the ray = value / depth_scale; 0 is unknown. None without."""
+    """(n_frames, H, W) uint16, `depth_scale` times the world distance along the ray; 0 is unknown."""
 
 
 @dataclass(frozen=True)
@@ -84,3 +85,34 @@ class Capture:
     def has_masks(self) -> bool:
         """True where every training view has masks."""
         return all(view.masks is not None for view in self.views)
+
+
+def check_masks(
+    views: Sequence[View], frames: Sequence[int], where: str, config: CaptureConfig
+) -> list[str]:
+    """Checks that every frame's subject is seen; returns a warning for each view that lacks it.
+
+    Raises:
+        CaptureError: A frame's mask is empty in all views, or only some cameras have masks.
+    """
+    masked = [view for view in views if view.masks is not None]
+    if not masked:
+        return ["no masks: the whole box is fitted"] if config.use_masks else []
+    if len(masked) < len(views):
+        bare = next(view.name for view in views if view.masks is None)
+        raise CaptureError(
+            f"{where}: camera {bare} has no masks but {masked[0].name} has; "
+            "expected all or none (capture.use_masks = false ignores them)"
+        )
+    seen = np.stack([view.masks.any(axis=(1, 2)) for view in masked if view.masks is not None])
+    if not seen.any(axis=0).all():
+        frame = frames[int(np.argmin(seen.any(axis=0)))]
+        raise CaptureError(
+            f"{where}: the masks of frame {frame} are empty in all {len(views)} training cameras; "
+            "mend them or leave the frame out with frames"
+        )
+    return [
+        f"{view.name}: the mask of frame {frames[index]} is empty"
+        for view, sees in zip(masked, seen, strict=True)
+        for index in np.flatnonzero(~sees)
+    ]

@@ -1,0 +1,5 @@
+from __future__ import annotations
+
+
+def load_transforms(config):
+    raise NotImplementedError

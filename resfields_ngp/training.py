@@ -116,6 +116,10 @@ class Trainer:
         groups = [group for group in groups if group["params"]]
         for group in groups:
             group["full_rate"] = group["lr"]
+        # Into gradients that are there a kernel adds in place, in another order than into fresh ones;
+        # with them there from the start, a resumed run rounds as the uninterrupted one did.
+        for parameter in field.parameters():
+            parameter.grad = torch.zeros_like(parameter)
         self.optimiser = torch.optim.Adam(groups, betas=(0.9, 0.99), eps=1e-15, fused=True)
         self.step_count, self.seconds = 0, 0.0
         self.rays_per_batch = 1024.0
@@ -180,9 +184,9 @@ class Trainer:
 
     def _check_finite(self, result: StepResult) -> None:
         for name, value in result.losses.items():
-            if not math.isfinite(float(value)):
+            if not math.isfinite(float(value.detach())):
                 raise TrainingError(
-                    f"step {self.step_count}: the {name} loss is {float(value)}; "
+                    f"step {self.step_count}: the {name} loss is {float(value.detach())}; "
                     "the last checkpoint is intact: resume from it with a lower training.grid_rate"
                 )
 

@@ -181,10 +181,22 @@ def _inspected(config: Config, capture: Capture) -> Inspection:
     """Returns what the capture is like, and says it."""
     from .inspection import inspect_capture
 
-    inspection = inspect_capture(capture, config.hull)
+    n_parameters = _parameter_count(config, capture.n_frames)
+    inspection = inspect_capture(capture, config.hull, n_parameters)
     for line in inspection.lines():
         _say(line)
     return inspection
+
+
+def _parameter_count(config: Config, n_frames: int) -> int:
+    import torch
+
+    from .backends import open_backend
+    from .field import Field
+
+    parts = (config.encoder, config.network, config.head, config.residual)
+    field = Field(*parts, n_frames, torch.Generator(), open_backend("reference", "cpu"))
+    return sum(parameter.numel() for parameter in field.parameters())
 
 
 def _write_reprojection(capture: Capture, inspection: Inspection, folder: Path) -> None:

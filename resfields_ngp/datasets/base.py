@@ -1,4 +1,4 @@
-"""What every dataset gives: a `Capture`, views with uint8 images and a camera a frame, world units."""
+"""What every dataset gives: a `Capture`, views with uint8 images and a camera a frame, in world."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..cameras import Cameras
 
 
 class CaptureError(ValueError):
-    """The capture on disk is not usable: one line with the file, what was found, what is allowed."""
+    """The capture on disk is not usable: one line with file, what was found, what is allowed."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class CaptureConfig:
     kind: str = "auto"
     """Layout: auto, owlii (ResFields folders), transforms (json with times) or neus (one frame)."""
     cameras: tuple[str, ...] = ()
-    """Training cameras by name, e.g. cam_train_1,cam_train_3; empty takes all but the held-out one."""
+    """Training cameras by name, e.g. cam_train_1,cam_train_3; empty: all but the test camera."""
     test_camera: str = "cam_test"
     """Held-out camera, never trained on; empty for none. Only the default one may be absent."""
     frames: str = "::"
@@ -48,7 +48,7 @@ class View:
     masks: np.ndarray | None
     """(n_frames, H, W) bool, True on the subject; None without masks."""
     depths: np.ndarray | None = None
-    """(n_frames, H, W) uint16, `depth_scale` times the world distance along the ray; 0 is unknown."""
+    """(n_frames, H, W) uint16, `depth_scale` times the world distance along the ray; 0 unknown."""
 
 
 @dataclass(frozen=True)
@@ -106,13 +106,14 @@ def check_masks(
         )
     seen = np.stack([view.masks.any(axis=(1, 2)) for view in masked if view.masks is not None])
     if not seen.any(axis=0).all():
-        frame = frames[int(np.argmin(seen.any(axis=0)))]
+        frame = list(frames)[int(np.argmin(seen.any(axis=0)))]
         raise CaptureError(
             f"{where}: the masks of frame {frame} are empty in all {len(views)} training cameras; "
             "mend them or leave the frame out with frames"
         )
     return [
-        f"{view.name}: the mask of frame {frames[index]} is empty"
+        f"{view.name}: the mask of frame {frame} is empty"
         for view, sees in zip(masked, seen, strict=True)
-        for index in np.flatnonzero(~sees)
+        for frame, is_seen in zip(frames, sees, strict=True)
+        if not is_seen
     ]

@@ -58,7 +58,7 @@ def read_mask(path: Path) -> np.ndarray:
         CaptureError: It is absent, cut off or no image.
     """
     image = _decode(path, cv2.IMREAD_UNCHANGED)
-    return image > 0 if image.ndim == 2 else (image[..., :3] > 0).any(axis=2)
+    return np.asarray(np.any(np.atleast_3d(image)[..., :3], axis=2))
 
 
 def read_depth(path: Path) -> np.ndarray:

@@ -45,7 +45,7 @@ VERBS = {
     "inspect": Verb(
         "inspect", "InspectOptions", "check a capture before any training", ("capture", "hull")
     ),
-    "synth": Verb("synth", "SynthOptions", "write the synthetic capture"),
+    "synth": Verb("synth", "SynthOptions", "write the synthetic capture", ("synthetic",)),
     "doctor": Verb("doctor", "DoctorOptions", "what runs here, and what mends the rest"),
 }
 
@@ -165,10 +165,12 @@ def _settings_shown(verb: Verb, plain: list[str], settings: dict[str, str]) -> A
     """Returns the config whose values the help shows, None for verbs without settings."""
     if verb.tables == ():
         return None
-    from .config import load_config, part
-    from .config_tree import nested
+    from .config import SynthConfig, load_config, part
+    from .config_tree import apply_table, nested
     from .options import SETTING_OF_OPTION
 
+    if verb.tables == ("synthetic",):
+        return apply_table(SynthConfig(), nested(settings), "command line")
     given = {token.partition("=")[0]: token.partition("=")[2] for token in plain if "=" in token}
     given |= dict(zip(plain, plain[1:], strict=False))
     kinds = {

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
+import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.table import Table
 
-from .config import Config, load_config
+from . import stages
+from .config import Config, SynthConfig, load_config
 from .config_tree import apply_table, nested, to_table
 from .options import (
     DoctorOptions,
@@ -21,6 +22,7 @@ from .options import (
     ReconstructOptions,
     RenderOptions,
     RunOptions,
+    SynthOptions,
     TrainOptions,
     UsageError,
 )
@@ -29,29 +31,25 @@ from .run_folder import RunFolder
 
 if TYPE_CHECKING:
     from .datasets.base import Capture
-    from .inspection import Inspection
     from .reconstruction import Reconstruction
-    from .training import Progress
 
 Settings = Mapping[str, str]
 """Dotted name to text, from the command line."""
-
-_CONSOLE = Console(width=None if sys.stdout.isatty() else 160)
 
 
 def reconstruct(options: ReconstructOptions, settings: Settings) -> int:
     """Inspects, trains, meshes, renders and evaluates a capture."""
     config = _training_config(options, settings)
     capture = _checked_capture(config)
-    inspection = _inspected(config, capture)
+    inspection = stages.inspected(config, capture)
     run = RunFolder.create(options.out, to_table(config), options.resume, options.overwrite)
-    _write_reprojection(capture, inspection, run.path)
-    code, reconstruction = _train(config, capture, run, options.resume)
+    stages.write_reprojection(capture, inspection, run.path)
+    code, reconstruction = stages.train(config, capture, run, options.resume)
     if code:
         return code
-    _mesh(config, reconstruction, run)
-    _render(config, reconstruction, capture, run)
-    _evaluate(config, capture, run)
+    stages.mesh(config, reconstruction, run)
+    stages.render(config, reconstruction, capture, run)
+    stages.evaluate(config, capture, run)
     return 0
 
 
@@ -60,13 +58,13 @@ def train(options: TrainOptions, settings: Settings) -> int:
     config = _training_config(options, settings)
     capture = _checked_capture(config)
     run = RunFolder.create(options.out, to_table(config), options.resume, options.overwrite)
-    return _train(config, capture, run, options.resume)[0]
+    return stages.train(config, capture, run, options.resume)[0]
 
 
 def mesh(options: MeshOptions, settings: Settings) -> int:
     """Extracts the meshes of a run."""
     run, config = _opened(options, settings)
-    _mesh(config, _loaded(run, config), run)
+    stages.mesh(config, _loaded(run, config), run)
     return 0
 
 
@@ -76,7 +74,7 @@ def render(options: RenderOptions, settings: Settings) -> int:
 
     run, config = _opened(options, settings)
     capture = load_capture(config.capture)
-    _render(config, _loaded(run, config), capture, run)
+    stages.render(config, _loaded(run, config), capture, run)
     return 0
 
 
@@ -85,7 +83,7 @@ def evaluate(options: EvalOptions, settings: Settings) -> int:
     from .datasets import load_capture
 
     run, config = _opened(options, settings)
-    _evaluate(config, load_capture(config.capture), run)
+    stages.evaluate(config, load_capture(config.capture), run)
     return 0
 
 
@@ -95,9 +93,22 @@ def inspect(options: InspectOptions, settings: Settings) -> int:
 
     config = _with_path(load_config(options.scene, options.preset, nested(settings)))
     capture = load_capture(config.capture)
-    inspection = _inspected(config, capture)
+    inspection = stages.inspected(config, capture)
     if options.out is not None:
-        _write_reprojection(capture, inspection, options.out)
+        stages.write_reprojection(capture, inspection, options.out)
+    return 0
+
+
+def synth(options: SynthOptions, settings: Settings) -> int:
+    """Writes the synthetic capture."""
+    from .datasets.synthetic_capture import write_synthetic
+
+    config = apply_table(SynthConfig(), nested(settings), "command line").synthetic
+    if options.out.exists() and any(options.out.iterdir()):
+        _clear_capture(options.out, options.overwrite)
+    with counting("images") as report:
+        write_synthetic(config, options.out, report)
+    stages.say(f"capture: {options.out}")
     return 0
 
 
@@ -111,14 +122,31 @@ def doctor(options: DoctorOptions, settings: Settings) -> int:
     colours = {"works": "green", "missing": "red", "unneeded": "dim"}
     for each in findings:
         table.add_row(each.name, f"[{colours[each.verdict]}]{each.verdict}[/]", each.detail)
-    _CONSOLE.print(table)
+    stages.show(table)
     for each in findings:
         if each.remedy:
-            _say(f"to mend {each.name}: {each.remedy}")
+            stages.say(f"to mend {each.name}: {each.remedy}")
     if can_run_on_cpu(findings):
-        _say("Reconstruction on the CPU works here.")
+        stages.say("Reconstruction on the CPU works here.")
         return 0
     raise BackendUnavailable("the CPU path needs what is missing above")
+
+
+def _clear_capture(folder: Path, overwrite: bool) -> None:
+    """Removes an earlier synthetic capture; any other folder is left alone.
+
+    Raises:
+        UsageError: The folder holds something else, or nobody asked to overwrite it.
+    """
+    try:
+        is_synthetic = "texture" in json.loads((folder / "capture.json").read_text())
+    except (OSError, ValueError):
+        is_synthetic = False
+    if not is_synthetic:
+        raise UsageError(f"{folder}: not empty and no synthetic capture; choose another folder")
+    if not overwrite:
+        raise UsageError(f"{folder}: already written; pass --overwrite, or choose another folder")
+    shutil.rmtree(folder)
 
 
 def _training_config(options: TrainOptions, settings: Settings) -> Config:
@@ -169,101 +197,3 @@ def _loaded(run: RunFolder, config: Config) -> Reconstruction:
 
     use_threads(config.training.threads)
     return load_reconstruction(run.path, config.training.device)
-
-
-def _source(run: RunFolder) -> str:
-    """Returns what names a run's weights: its latest step."""
-    found = run.latest_checkpoint()
-    return f"step {found[1]['step']}" if found else ""
-
-
-def _inspected(config: Config, capture: Capture) -> Inspection:
-    """Returns what the capture is like, and says it."""
-    from .inspection import inspect_capture
-
-    n_parameters = _parameter_count(config, capture.n_frames)
-    inspection = inspect_capture(capture, config.hull, n_parameters)
-    for line in inspection.lines():
-        _say(line)
-    return inspection
-
-
-def _parameter_count(config: Config, n_frames: int) -> int:
-    import torch
-
-    from .backends import open_backend
-    from .field import Field
-
-    parts = (config.encoder, config.network, config.head, config.residual)
-    field = Field(*parts, n_frames, torch.Generator(), open_backend("reference", "cpu"))
-    return sum(parameter.numel() for parameter in field.parameters())
-
-
-def _write_reprojection(capture: Capture, inspection: Inspection, folder: Path) -> None:
-    from .reprojection import write_reprojection_picture
-
-    picture = folder / "reprojection.png"
-    write_reprojection_picture(capture, inspection.hull, picture)
-    _say(f"reprojection: {picture}")
-
-
-def _train(
-    config: Config, capture: Capture, run: RunFolder, resume: bool
-) -> tuple[int, Reconstruction]:
-    """Trains until the budget is used or somebody asks to stop.
-
-    Returns:
-        The exit code, above 0 where training was stopped, and what was fitted.
-    """
-    from .interruption import stop_on_signals
-    from .progress import ProgressReport, TensorBoardReport
-    from .reconstruction import train
-
-    with stop_on_signals() as stop, ProgressReport() as line:
-        curves = TensorBoardReport(run.path / "tensorboard")
-
-        def report(progress: Progress) -> None:
-            line(progress)
-            curves(progress)
-
-        reconstruction = train(config, capture, run, report, resume, stop)
-    if stop():
-        _say(f"stopped and saved; go on with: resfields-ngp train --out {run.path} --resume")
-    else:
-        _say(f"checkpoints: {run.checkpoints}")
-    return stop.exit_code, reconstruction
-
-
-def _mesh(config: Config, reconstruction: Reconstruction, run: RunFolder) -> None:
-    from .meshing import export_meshes
-
-    with counting("meshes") as report:
-        export_meshes(reconstruction, run.path, config.meshing, _source(run), report)
-    _say(f"meshes: {run.path / 'meshes'}, described in {run.path / 'manifest.json'}")
-
-
-def _render(
-    config: Config, reconstruction: Reconstruction, capture: Capture, run: RunFolder
-) -> None:
-    from .imaging import write_renders
-
-    with counting("renders") as report:
-        write_renders(reconstruction, capture, run.path, config.imaging, _source(run), report)
-    _say(f"renders: {run.path / 'renders'}")
-
-
-def _evaluate(config: Config, capture: Capture, run: RunFolder) -> None:
-    from .contact_sheet import write_contact_sheet
-    from .evaluation import evaluate_run, score_table
-
-    with counting("scores") as report:
-        result = evaluate_run(run.path, capture, config.evaluation, report)
-    _CONSOLE.print(score_table(result))
-    _say(f"scores: {run.path / 'evaluation.json'}")
-    sheet = write_contact_sheet(run.path, capture)
-    if sheet is not None:
-        _say(f"contact sheet: {sheet}")
-
-
-def _say(text: str) -> None:
-    _CONSOLE.print(text, highlight=False, markup=False, emoji=False, soft_wrap=True)

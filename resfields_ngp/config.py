@@ -16,6 +16,7 @@ from typing import Any, get_type_hints
 
 from .config_tree import ConfigError, apply_table, nearest
 from .datasets.base import CaptureConfig
+from .datasets.synthetic_capture import SyntheticConfig
 from .encoders import EncoderConfig, HashGridConfig
 from .evaluation import EvaluationConfig
 from .field import NetworkConfig
@@ -57,6 +58,14 @@ class Config:
     """Pictures and videos."""
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     """Scores."""
+
+
+@dataclass(frozen=True)
+class SynthConfig:
+    """Every setting of the synthetic capture."""
+
+    synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
+    """The figure and its cameras."""
 
 
 PRESETS: dict[str, dict[str, Any]] = {

@@ -40,6 +40,10 @@ SETTING_OF_OPTION = {
     "format": "meshing.formats",
     "mesh_frames": "meshing.frames",
     "protocol": "evaluation.protocol",
+    "n_frames": "synthetic.n_frames",
+    "n_cameras": "synthetic.n_cameras",
+    "size": "synthetic.size",
+    "texture": "synthetic.texture",
 }
 """Short options that stand for a setting, and the setting's dotted name."""
 
@@ -173,6 +177,26 @@ class InspectOptions(SceneOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
+class SynthOptions(CommonOptions):
+    """Write the synthetic capture: a textured figure that walks and waves, with exact truth."""
+
+    out: Annotated[Positional[Path], tyro.conf.arg(metavar="FOLDER")]
+    """Folder to write, in the ResFields layout."""
+    overwrite: Flag = False
+    """Delete the synthetic capture that is there first."""
+    n_frames: Whole = None
+    """Frames in the sequence."""
+    n_cameras: Whole = None
+    """Training cameras."""
+    size: Whole = None
+    """Width and height of the images, pixels."""
+    texture: Annotated[str | None, tyro.conf.arg(metavar="cloth|white", help_behavior_hint="")] = (
+        None
+    )
+    """What the figure wears."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class DoctorOptions(CommonOptions):
     """Say what can run on this machine, and the line that mends what cannot."""
 
@@ -230,13 +254,16 @@ def print_help(kind: type, verb: str, config: Any) -> None:
     """
     shown: Any = kind
     if config is not None:
-        settings = Annotated[type(config), tyro.conf.arg(name=""), tyro.conf.AvoidSubcommands]
+        settings = Annotated[type(config), tyro.conf.arg(name=""), tyro.conf.FlagConversionOff]
         shown = dataclasses.make_dataclass(
             kind.__name__, [("settings", settings, config)], bases=(kind,), frozen=True
         )
         shown.__doc__ = kind.__doc__
+    about = kind.__doc__ or ""
+    if config is not None:
+        about += "\n\nItems of a list are separated by commas: --table.name a,b"
     with contextlib.suppress(SystemExit):
-        tyro.cli(shown, prog=f"resfields-ngp {verb}", args=["--help"])
+        tyro.cli(shown, prog=f"resfields-ngp {verb}", description=about, args=["--help"])
     sys.stdout.flush()
 
 

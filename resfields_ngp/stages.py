@@ -1,0 +1,131 @@
+"""The stages of a run, each with what it tells the terminal; `commands` strings them together."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+from .config import Config
+from .progress import counting
+from .run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from .datasets.base import Capture
+    from .inspection import Inspection
+    from .reconstruction import Reconstruction
+    from .training import Progress
+
+# Wide enough for tables where standard output is a file.
+_CONSOLE = Console(width=None if sys.stdout.isatty() else 160)
+
+
+def inspected(config: Config, capture: Capture) -> Inspection:
+    """Returns what the capture is like, and says it."""
+    from .inspection import inspect_capture
+
+    n_parameters = _parameter_count(config, capture.n_frames)
+    inspection = inspect_capture(capture, config.hull, n_parameters)
+    for line in inspection.lines():
+        say(line)
+    return inspection
+
+
+def _parameter_count(config: Config, n_frames: int) -> int:
+    import torch
+
+    from .backends import open_backend
+    from .field import Field
+
+    parts = (config.encoder, config.network, config.head, config.residual)
+    field = Field(*parts, n_frames, torch.Generator(), open_backend("reference", "cpu"))
+    return sum(parameter.numel() for parameter in field.parameters())
+
+
+def write_reprojection(capture: Capture, inspection: Inspection, folder: Path) -> None:
+    """Writes ``reprojection.png``: images, masks, hull and box of a few frames over one another."""
+    from .reprojection import write_reprojection_picture
+
+    picture = folder / "reprojection.png"
+    write_reprojection_picture(capture, inspection.hull, picture)
+    say(f"reprojection: {picture}")
+
+
+def train(
+    config: Config, capture: Capture, run: RunFolder, resume: bool
+) -> tuple[int, Reconstruction]:
+    """Trains until the budget is used or somebody asks to stop.
+
+    Returns:
+        The exit code, above 0 where training was stopped, and what was fitted.
+    """
+    from .interruption import stop_on_signals
+    from .progress import ProgressReport, TensorBoardReport
+    from .reconstruction import train
+
+    with stop_on_signals() as stop, ProgressReport() as line:
+        curves = TensorBoardReport(run.path / "tensorboard")
+
+        def report(progress: Progress) -> None:
+            line(progress)
+            curves(progress)
+
+        reconstruction = train(config, capture, run, report, resume, stop)
+    if stop():
+        say(f"stopped and saved; go on with the same --out {run.path} and --resume")
+    else:
+        say(f"checkpoints: {run.checkpoints}")
+    return stop.exit_code, reconstruction
+
+
+def mesh(config: Config, reconstruction: Reconstruction, run: RunFolder) -> None:
+    """Writes ``meshes/`` and ``manifest.json``; what is there of the same weights is kept."""
+    from .meshing import export_meshes
+
+    with counting("meshes") as report:
+        export_meshes(reconstruction, run.path, config.meshing, _source(run), report)
+    say(f"meshes: {run.path / 'meshes'}, described in {run.path / 'manifest.json'}")
+
+
+def render(
+    config: Config, reconstruction: Reconstruction, capture: Capture, run: RunFolder
+) -> None:
+    """Writes ``renders/``; what is there of the same weights is kept."""
+    from .imaging import write_renders
+
+    with counting("renders") as report:
+        write_renders(reconstruction, capture, run.path, config.imaging, _source(run), report)
+    say(f"renders: {run.path / 'renders'}")
+
+
+def evaluate(config: Config, capture: Capture, run: RunFolder) -> None:
+    """Writes ``evaluation.json`` and ``contact_sheet.png``, and shows the scores."""
+    from .contact_sheet import write_contact_sheet
+    from .evaluation import evaluate_run, score_table
+
+    with counting("scores") as report:
+        result = evaluate_run(run.path, capture, config.evaluation, report)
+    show(score_table(result))
+    say(f"scores: {run.path / 'evaluation.json'}")
+    sheet = write_contact_sheet(run.path, capture)
+    if sheet is not None:
+        say(f"contact sheet: {sheet}")
+
+
+def _source(run: RunFolder) -> str:
+    """Returns what names a run's weights: its latest step."""
+    found = run.latest_checkpoint()
+    return f"step {found[1]['step']}" if found else ""
+
+
+def show(table: Table) -> None:
+    """Prints a table."""
+    _CONSOLE.print(table)
+
+
+def say(text: str) -> None:
+    """Prints a line as it is."""
+    _CONSOLE.print(text, highlight=False, markup=False, emoji=False, soft_wrap=True)

@@ -33,7 +33,7 @@ class SyntheticConfig:
     samples: int = 2
     """Rays across and down each pixel that are averaged."""
     texture: Literal["cloth", "white"] = "cloth"
-    """What the figure wears; white is unlit too, so that nothing but the outline tells its shape."""
+    """What the figure wears; white is unlit too: nothing but the outline tells its shape."""
     lamp: bool = True
     """Shade by a fixed lamp; otherwise colours are the texture's own."""
     test_sweep: float = 20.0
@@ -101,7 +101,7 @@ def write_synthetic(
 
 
 def normalised_space(config: SyntheticConfig) -> np.ndarray:
-    """Returns the (4, 4) ``scale_mat``: the unit sphere holds the figure at all frames, with room."""
+    """Returns the (4, 4) ``scale_mat``: the unit sphere holds the figure at all frames."""
     times = [frame_time(frame, config.n_frames) for frame in range(config.n_frames)]
     boxes = np.stack([config.figure.bounds(time) for time in times])
     low, high = boxes[:, 0].min(axis=0), boxes[:, 1].max(axis=0)

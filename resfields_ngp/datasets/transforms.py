@@ -1,5 +1,255 @@
+"""transforms.json with time, as D-NeRF, nerfstudio and instant-ngp write it.
+
+The file, or its frames one by one, give ``fl_x, fl_y, cx, cy, w, h`` or ``camera_angle_x``, and
+``k1..p2`` (see `lenses`). A frame has ``file_path`` (D-NeRF leaves out ``.png``), ``time``,
+``transform_matrix`` (camera to world, OpenGL axes), and perhaps ``mask_path``, ``camera`` and
+``depth_file_path`` (along the optical axis).
+
+Distinct times, sorted, are the capture's frames; without any time all images show one moment.
+The images of one camera make a view: by their ``camera`` (also ``camera_name``, ``camera_label``,
+``camera_id``), else by folder, else by the order of their names within a time. A view needs an
+image at every time. Where each time has one image, as D-NeRF's, they are one view whose camera
+moves. In a folder with ``transforms_train.json``, the cameras of ``transforms_test.json`` are held
+out if their times are the training frames'. Where the subject is: see `placement`.
+"""
+
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
-def load_transforms(config):
-    raise NotImplementedError
+import numpy as np
+
+from ..cameras import Cameras
+from .base import Capture, CaptureConfig, CaptureError, View, check_masks
+from .images import IMAGE_SUFFIXES, check_size, read_depth, read_mask, read_rgba
+from .lenses import Lens, read_lens
+from .placement import place_unit_sphere
+from .selection import DEFAULT_TEST_CAMERA, select_cameras, select_frames
+
+_CAMERA_KEYS = ("camera", "camera_name", "camera_label", "camera_id")
+_PLAIN_FOLDERS = ("", ".", "images", "rgb", "rgba", "train", "test", "val")
+_WORLD_FROM_OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
+
+
+@dataclass(frozen=True)
+class Shot:
+    """One image of a transforms.json."""
+
+    where: str
+    """What errors name: the file and the number of the frame."""
+    image: Path
+    """Its image."""
+    time: float
+    """When, in the file's own unit."""
+    fields: dict[str, Any]
+    """The frame's keys over the file's."""
+    folder: Path
+    """What paths are relative to."""
+
+    @property
+    def pose(self) -> np.ndarray:
+        """The (4, 4) rigid `world_from_camera`, OpenCV axes.
+
+        Raises:
+            CaptureError: ``transform_matrix`` is not a rigid, finite matrix.
+        """
+        try:
+            matrix = np.asarray(self.fields.get("transform_matrix"), np.float64)
+        except (TypeError, ValueError):
+            matrix = np.zeros(0)
+        if matrix.shape not in ((4, 4), (3, 4)):
+            raise CaptureError(f"{self.where}: transform_matrix is not 4x4")
+        if not np.isfinite(matrix).all():
+            raise CaptureError(f"{self.where}: transform_matrix has NaN or infinite entries")
+        left, scales, right = np.linalg.svd(matrix[:3, :3])
+        if np.abs(scales - 1).max() > 1e-2 or np.linalg.det(left @ right) < 0:
+            raise CaptureError(
+                f"{self.where}: transform_matrix does not turn and move only; expected a rotation "
+                "without scale or mirror"
+            )
+        pose = np.eye(4)
+        pose[:3, :3], pose[:3, 3] = left @ right, matrix[:3, 3]
+        return pose @ _WORLD_FROM_OPENGL
+
+
+def load_transforms(config: CaptureConfig) -> Capture:
+    """Loads a capture from a transforms.json or a folder with one.
+
+    Raises:
+        CaptureError: Something is missing, damaged or does not fit; one line that names the file.
+    """
+    path, test_path = _find_files(Path(config.path))
+    fields, shots = _read_shots(path)
+    times = sorted({shot.time for shot in shots})
+    groups = _group(shots, times, path)
+    notes: list[str] = []
+    if test_path is not None and config.test_camera == DEFAULT_TEST_CAMERA:
+        notes += _add_test_group(groups, test_path, times)
+    training, test = select_cameras(list(groups), config, str(path))
+    frames = select_frames(config.frames, len(times), str(path))
+    views = {
+        name: _load_view(name, [groups[name][frame] for frame in frames], config)
+        for name in (*training, *([test] if test else []))
+    }
+    trained = tuple(views[name] for name in training)
+    world, bounds = place_unit_sphere(fields, [view.cameras for view in trained], str(path))
+    return Capture(
+        name=path.resolve().parent.name,
+        views=trained,
+        test_view=views[test] if test else None,
+        frame_numbers=tuple(frames),
+        world_from_normalised=world,
+        bounds=bounds,
+        warnings=(*check_masks(trained, frames, str(path), config), *notes),
+    )
+
+
+def _find_files(path: Path) -> tuple[Path, Path | None]:
+    """Returns the file with the training cameras, and the one with held-out ones or None."""
+    if path.is_file():
+        return path, None
+    if not path.is_dir():
+        raise CaptureError(f"{path}: no such capture; pass a transforms.json or its folder")
+    if (path / "transforms_train.json").is_file():
+        test = path / "transforms_test.json"
+        return path / "transforms_train.json", test if test.is_file() else None
+    if (path / "transforms.json").is_file():
+        return path / "transforms.json", None
+    raise CaptureError(f"{path}: no transforms.json or transforms_train.json in it")
+
+
+def _read_shots(path: Path) -> tuple[dict[str, Any], list[Shot]]:
+    """Returns the file's own keys and its images."""
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CaptureError(f"{path}: not a readable JSON file ({error})") from error
+    entries = fields.pop("frames", None) if isinstance(fields, dict) else None
+    if not isinstance(entries, list) or not entries:
+        raise CaptureError(f'{path}: no frames; expected "frames": [{{"file_path": ...}}, ...]')
+    shots = []
+    has_times = any("time" in entry for entry in entries if isinstance(entry, dict))
+    for index, entry in enumerate(entries):
+        where = f"{path}: frame {index}"
+        if not isinstance(entry, dict) or not isinstance(entry.get("file_path"), str):
+            raise CaptureError(f"{where}: no file_path; expected the path of an image")
+        time = entry.get("time") if has_times else 0.0
+        if isinstance(time, bool) or not isinstance(time, int | float) or not np.isfinite(time):
+            raise CaptureError(f"{where}: time is {time!r}; expected a number in all frames")
+        image = _find_image(path.parent / entry["file_path"], where)
+        shots.append(Shot(where, image, float(time), {**fields, **entry}, path.parent))
+    return fields, shots
+
+
+def _find_image(path: Path, where: str) -> Path:
+    """Returns an image's path, with the suffix that D-NeRF leaves out."""
+    candidates = [path] + [path.with_name(path.name + suffix) for suffix in IMAGE_SUFFIXES]
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
+    raise CaptureError(f"{where}: no image {path}; expected a PNG or JPEG file")
+
+
+def _group(shots: Sequence[Shot], times: Sequence[float], path: Path) -> dict[str, list[Shot]]:
+    """Returns each view's images in the order of the times."""
+    named: dict[str, list[Shot]] = {}
+    for shot in shots:
+        named.setdefault(_camera_name(shot), []).append(shot)
+    groups: dict[str, list[Shot]] = {}
+    for name, members in sorted(named.items()):
+        by_time = [
+            sorted((s for s in members if s.time == time), key=lambda shot: shot.image)
+            for time in times
+        ]
+        counts = [len(each) for each in by_time]
+        if min(counts) != max(counts):
+            fewest = times[int(np.argmin(counts))]
+            raise CaptureError(
+                f'{path}: camera "{name}" has {min(counts)} images at time {fewest:g} and '
+                f"{max(counts)} at others; expected one of each camera at each of the "
+                f"{len(times)} times"
+            )
+        for order in range(counts[0]):
+            label = name if counts[0] == 1 else f"{name}_{order}"
+            groups[label] = [each[order] for each in by_time]
+    return groups
+
+
+def _camera_name(shot: Shot) -> str:
+    """Returns what the images of one camera share."""
+    for key in _CAMERA_KEYS:
+        if key in shot.fields:
+            return str(shot.fields[key])
+    parts = Path(shot.fields["file_path"]).parent.parts
+    named = [part for part in parts if part not in (*_PLAIN_FOLDERS, "..")]
+    return "_".join(named) or "view"
+
+
+def _add_test_group(groups: dict[str, list[Shot]], path: Path, times: Sequence[float]) -> list[str]:
+    """Adds the held-out view of another file; returns a warning where it does not fit."""
+    _, shots = _read_shots(path)
+    nearest = {round(time, 6): time for time in times}
+    shots = [replace(s, time=nearest.get(round(s.time, 6), s.time)) for s in shots]
+    by_time = {shot.time: shot for shot in reversed(shots)}
+    if DEFAULT_TEST_CAMERA not in groups and set(times) <= set(by_time):
+        groups[DEFAULT_TEST_CAMERA] = [by_time[time] for time in times]
+        return []
+    return [f"{path.name}: its times are not those of the training frames; not used"]
+
+
+def _load_view(name: str, shots: Sequence[Shot], config: CaptureConfig) -> View:
+    """Returns a camera's footage, without lens distortion; image by image, since lenses differ."""
+    first, alpha = read_rgba(shots[0].image)
+    height, width = first.shape[:2]
+    images = np.empty((len(shots), height, width, 3), np.uint8)
+    is_masked = config.use_masks and (alpha is not None or "mask_path" in shots[0].fields)
+    masks = np.empty(images.shape[:3], bool) if is_masked else None
+    depths = np.empty(images.shape[:3], np.uint16) if config.use_depth else None
+    intrinsics = np.empty((len(shots), 3, 3))
+    for index, shot in enumerate(shots):
+        image, alpha = read_rgba(shot.image)
+        check_size(shot.image, image, width, height)
+        lens = read_lens(shot.fields, width, height, shot.where)
+        intrinsics[index] = lens.intrinsics
+        images[index] = lens.undistort(image)
+        if masks is not None:
+            masks[index] = _read_shot_mask(shot, alpha, lens, width, height)
+        if depths is not None:
+            depths[index] = _read_shot_depth(shot, lens, width, height)
+    poses = np.stack([shot.pose for shot in shots])
+    return View(name, Cameras(intrinsics, poses, width, height), images, masks, depths)
+
+
+def _read_shot_mask(
+    shot: Shot, alpha: np.ndarray | None, lens: Lens, width: int, height: int
+) -> np.ndarray:
+    """Returns (H, W) bool from ``mask_path``, else from alpha: covered by half or more."""
+    if "mask_path" in shot.fields:
+        path = shot.folder / str(shot.fields["mask_path"])
+        mask = read_mask(path)
+        check_size(path, mask, width, height)
+    elif alpha is not None:
+        mask = alpha >= 128
+    else:
+        raise CaptureError(f"{shot.image}: no alpha and no mask_path; its view's others have masks")
+    return lens.undistort(mask.astype(np.uint8), smooth=False) > 0
+
+
+def _read_shot_depth(shot: Shot, lens: Lens, width: int, height: int) -> np.ndarray:
+    """Returns (H, W) uint16 distances along the ray; the file's are along the optical axis."""
+    if "depth_file_path" not in shot.fields:
+        raise CaptureError(f"{shot.where}: no depth_file_path; use_depth needs one in each frame")
+    path = shot.folder / str(shot.fields["depth_file_path"])
+    depth = read_depth(path)
+    check_size(path, depth, width, height)
+    columns, rows = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
+    inverse = np.linalg.inv(lens.intrinsics)
+    lengths = np.hypot(
+        1.0, np.hypot(inverse[0, 0] * columns + inverse[0, 2], inverse[1, 1] * rows + inverse[1, 2])
+    )
+    along_rays = np.round(lens.undistort(depth, smooth=False) * lengths)
+    return np.minimum(along_rays, np.iinfo(np.uint16).max).astype(np.uint16)

@@ -1,0 +1,123 @@
+"""The lens of a transforms.json image: intrinsics in any spelling, and distortion taken out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+
+from .base import CaptureError
+
+_FISHEYE = ("OPENCV_FISHEYE", "FISHEYE")
+_PINHOLE = ("OPENCV", "PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "PERSPECTIVE")
+
+
+@dataclass(frozen=True)
+class Lens:
+    """How a camera's rays meet its image."""
+
+    intrinsics: np.ndarray
+    """(3, 3) float64, pixels, of the image without distortion."""
+    distortion: tuple[float, ...]
+    """OpenCV's k1, k2, p1, p2, k3, or the fisheye's k1..k4; empty without distortion."""
+    is_fisheye: bool
+    """True for OpenCV's fisheye model."""
+
+    def undistort(self, image: np.ndarray, smooth: bool = True) -> np.ndarray:
+        """Returns an image as a pinhole sees it; black where the lens saw nothing.
+
+        Args:
+            image: (H, W) or (H, W, 3).
+            smooth: Interpolates; otherwise takes the nearest pixel, as masks and depths need.
+        """
+        if not self.distortion:
+            return image
+        centred = self.intrinsics.copy()
+        centred[:2, 2] -= 0.5  # OpenCV's distortion counts pixel centres from 0
+        size = (image.shape[1], image.shape[0])
+        coefficients = np.array(self.distortion)
+        maps = (
+            cv2.fisheye.initUndistortRectifyMap if self.is_fisheye else cv2.initUndistortRectifyMap
+        )(centred, coefficients, np.eye(3), centred, size, cv2.CV_32FC1)
+        return cv2.remap(image, *maps, cv2.INTER_LINEAR if smooth else cv2.INTER_NEAREST)
+
+
+def read_lens(fields: Mapping[str, Any], width: int, height: int, where: str) -> Lens:
+    """Returns the lens of an image from the keys of its frame and its file.
+
+    Focal lengths are ``fl_x``, ``fl_y`` in pixels or ``camera_angle_x``, ``camera_angle_y`` in
+    radians; the centre is the image's unless ``cx``, ``cy`` say otherwise. Intrinsics given for
+    ``w`` x ``h`` are scaled to an image that is smaller or larger by the same factor both ways.
+
+    Args:
+        fields: The frame's keys over the file's.
+        width: Of the image, pixels.
+        height: Of the image, pixels.
+        where: What an error names.
+
+    Raises:
+        CaptureError: A number is missing, not finite or out of range, the image has another shape
+            than said, or the camera model is unknown.
+    """
+    w, h = (_number(fields, key, size, where) for key, size in (("w", width), ("h", height)))
+    if abs(width / w - height / h) > 0.5 * max(1 / w, 1 / h):
+        raise CaptureError(
+            f"{where}: the image is {width} x {height}, w and h say {w:g} x {h:g}; "
+            "expected the same shape"
+        )
+    focal_x, focal_y = _focal_lengths(fields, w, h, where)
+    scale_x, scale_y = width / w, height / h
+    intrinsics = np.eye(3)
+    intrinsics[0] = focal_x * scale_x, 0, _number(fields, "cx", w / 2, where) * scale_x
+    intrinsics[1] = 0, focal_y * scale_y, _number(fields, "cy", h / 2, where) * scale_y
+    return Lens(intrinsics, *_distortion(fields, where))
+
+
+def _focal_lengths(
+    fields: Mapping[str, Any], width: float, height: float, where: str
+) -> tuple[float, float]:
+    """Returns both focal lengths in pixels; one stands for the other."""
+    focals: list[float | None] = []
+    for axis, size in (("x", width), ("y", height)):
+        focal = None
+        if f"fl_{axis}" in fields:
+            focal = _number(fields, f"fl_{axis}", 0.0, where)
+        elif f"camera_angle_{axis}" in fields:
+            angle = _number(fields, f"camera_angle_{axis}", 0.0, where)
+            if not 0 < angle < math.pi:
+                raise CaptureError(f"{where}: camera_angle_{axis} is {angle}; expected 0 to pi")
+            focal = 0.5 * size / math.tan(0.5 * angle)
+        if focal is not None and focal <= 0:
+            raise CaptureError(f"{where}: fl_{axis} is {focal}; expected pixels above 0")
+        focals.append(focal)
+    one, two = focals
+    if one is None and two is None:
+        raise CaptureError(f"{where}: no focal length; expected fl_x or camera_angle_x")
+    return float(one or two or 0.0), float(two or one or 0.0)
+
+
+def _distortion(fields: Mapping[str, Any], where: str) -> tuple[tuple[float, ...], bool]:
+    """Returns OpenCV's coefficients and whether they are the fisheye's."""
+    model = str(fields.get("camera_model", "OPENCV")).upper()
+    is_fisheye = model in _FISHEYE or bool(fields.get("is_fisheye", False))
+    if model not in (*_FISHEYE, *_PINHOLE):
+        allowed = ", ".join((*_PINHOLE, *_FISHEYE))
+        raise CaptureError(f'{where}: camera_model "{model}" is not known; allowed: {allowed}')
+    keys = ("k1", "k2", "k3", "k4") if is_fisheye else ("k1", "k2", "p1", "p2", "k3")
+    values = tuple(_number(fields, key, 0.0, where) for key in keys)
+    if not is_fisheye and _number(fields, "k4", 0.0, where) != 0:
+        raise CaptureError(f"{where}: k4 without fisheye; allowed: k1, k2, k3, p1, p2")
+    return (values if is_fisheye or any(values) else ()), is_fisheye
+
+
+def _number(fields: Mapping[str, Any], key: str, default: float, where: str) -> float:
+    value = fields.get(key, default)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise CaptureError(f"{where}: {key} is {value!r}; expected a finite number")
+    if key in ("w", "h") and value < 1:
+        raise CaptureError(f"{where}: {key} is {value}; expected 1 or more")
+    return float(value)

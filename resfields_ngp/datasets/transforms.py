@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -141,7 +141,8 @@ def _read_shots(path: Path) -> tuple[dict[str, Any], list[Shot]]:
         if isinstance(time, bool) or not isinstance(time, int | float) or not np.isfinite(time):
             raise CaptureError(f"{where}: time is {time!r}; expected a number in all frames")
         image = _find_image(path.parent / entry["file_path"], where)
-        shots.append(Shot(where, image, float(time), {**fields, **entry}, path.parent))
+        # Writers round times differently from camera to camera and from file to file.
+        shots.append(Shot(where, image, round(float(time), 6), {**fields, **entry}, path.parent))
     return fields, shots
 
 
@@ -192,8 +193,6 @@ def _camera_name(shot: Shot) -> str:
 def _add_test_group(groups: dict[str, list[Shot]], path: Path, times: Sequence[float]) -> list[str]:
     """Adds the held-out view of another file; returns a warning where it does not fit."""
     _, shots = _read_shots(path)
-    nearest = {round(time, 6): time for time in times}
-    shots = [replace(s, time=nearest.get(round(s.time, 6), s.time)) for s in shots]
     by_time = {shot.time: shot for shot in reversed(shots)}
     if DEFAULT_TEST_CAMERA not in groups and set(times) <= set(by_time):
         groups[DEFAULT_TEST_CAMERA] = [by_time[time] for time in times]

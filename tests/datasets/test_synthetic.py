@@ -92,7 +92,7 @@ def test_normals_are_the_unit_gradient_of_the_distance(time):
         ],
         axis=1,
     )
-    # Where two parts are equally near the gradient jumps; few points are that close to such a place.
+    # The gradient jumps where two parts are equally near; few points lie there.
     close = np.abs(gradients - FIGURE.normals(points, time)).max(axis=1) < 1e-3
     assert close.mean() > 0.995
     assert np.allclose(np.linalg.norm(FIGURE.normals(points, time), axis=1), 1)

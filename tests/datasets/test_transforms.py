@@ -1,0 +1,295 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from tiny_capture import (
+    HEIGHT,
+    N_FRAMES,
+    NAMES,
+    WIDTH,
+    tiny_cameras,
+    tiny_images,
+    tiny_scale_mat,
+    write_image,
+    write_tiny,
+)
+
+from resfields_ngp.datasets import CaptureConfig, CaptureError, load_capture
+from resfields_ngp.datasets.lenses import read_lens
+
+
+def load(path: Path, **changed):
+    return load_capture(replace(CaptureConfig(path=str(path)), **changed))
+
+
+def refusal(path: Path, **changed) -> str:
+    with pytest.raises(CaptureError) as caught:
+        load(path, **changed)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def entry(index: int, frame: int, **changed) -> dict:
+    """Returns a frame of transforms.json for an image of the small capture; OpenGL axes."""
+    cameras, name = tiny_cameras(index), NAMES[index]
+    pose = cameras.world_from_camera[frame] @ np.diag([1.0, -1, -1, 1])
+    focal_x, focal_y = cameras.intrinsics[frame, [0, 1], [0, 1]]
+    return {
+        "file_path": f"{name}/rgb/{frame:06d}.png",
+        "transform_matrix": pose.tolist(),
+        "time": frame / (N_FRAMES - 1),
+        "mask_path": f"{name}/mask/{frame:06d}.png",
+        "depth_file_path": f"{name}/depth/{frame:06d}.png",
+        **{"fl_x": focal_x, "fl_y": focal_y, "cx": 12.5, "cy": 8.5, "w": WIDTH, "h": HEIGHT},
+    } | changed
+
+
+def entries(**changed) -> list[dict]:
+    return [entry(i, f, **changed) for f in range(N_FRAMES) for i in range(len(NAMES))]
+
+
+def write(root: Path, frames: list[dict], name: str = "transforms.json", **fields) -> Path:
+    root.mkdir(exist_ok=True)
+    (root / name).write_text(json.dumps({**fields, "frames": frames}))
+    return root / name
+
+
+@pytest.fixture
+def root(tmp_path) -> Path:
+    """Returns the small capture, its cameras written in both formats."""
+    root = write_tiny(tmp_path / "tiny")
+    write(root, entries())
+    return root
+
+
+def dnerf(root: Path, times=(0.0, 0.5, 1.0), name: str = "transforms_train.json") -> Path:
+    """Writes what D-NeRF does: RGBA, no suffix, one field of view, a moving camera."""
+    images, masks, _ = tiny_images(0)
+    frames = []
+    for frame, time in enumerate(times):
+        stem = f"{name[11:-5]}/r_{frame:03d}"
+        alpha = np.where(masks[frame], 255, 0).astype(np.uint8)
+        write_image(root / f"{stem}.png", np.dstack([images[frame], alpha]))
+        fields = {"file_path": f"./{stem}", "time": time, "rotation": 0.1}
+        frames.append(fields | {"transform_matrix": entry(0, frame)["transform_matrix"]})
+    return write(root, frames, name, camera_angle_x=0.7)
+
+
+def test_the_same_scene_gives_the_same_views_as_the_resfields_layout(root):
+    one = load(root, kind="owlii")
+    two = load(root / "transforms.json")
+    assert one.frame_numbers == two.frame_numbers
+    for ours, theirs in zip((*one.views, one.test_view), (*two.views, two.test_view), strict=True):
+        assert ours.name == theirs.name
+        assert np.array_equal(ours.images, theirs.images)
+        assert np.array_equal(ours.masks, theirs.masks)
+        for frame in range(N_FRAMES):
+            expected = ours.cameras.projection(frame)
+            assert np.allclose(theirs.cameras.projection(frame), expected, atol=1e-6)
+
+
+def test_the_centre_is_what_the_cameras_look_at(root):
+    capture = load(root / "transforms.json")
+    assert np.allclose(capture.world_from_normalised[:3, 3], tiny_scale_mat()[:3, 3], atol=1e-6)
+    # Half the wider field of view is atan(24 / 60).
+    distances = [
+        np.linalg.norm(view.cameras.world_from_camera[0, :3, 3] - tiny_scale_mat()[:3, 3])
+        for view in capture.views
+    ]
+    expected = np.median(distances) * np.sin(np.arctan(WIDTH / 60))
+    assert capture.world_from_normalised[0, 0] == pytest.approx(expected)
+
+
+def test_a_box_in_the_file_places_the_sphere(root):
+    write(root, entries(), aabb=[[1, -2, 0], [5, 0, 4]])
+    capture = load(root / "transforms.json")
+    expected = np.diag([2.0, 2, 2, 1])
+    expected[:3, 3] = (3, -1, 2)
+    assert np.allclose(capture.world_from_normalised, expected)
+    assert np.allclose(capture.bounds, [[-1, -0.5, -1], [1, 0.5, 1]])
+
+
+def test_instant_ngps_unit_cube_places_the_sphere(root):
+    write(root, entries(), scale=0.25, offset=[0.5, 0.75, 0.5], aabb_scale=2)
+    world = load(root / "transforms.json").world_from_normalised
+    corners = (np.array([[-1.0] * 3, [1.0] * 3]) @ world[:3, :3] + world[:3, 3]) * 0.25
+    # The cube of side 2 about the unit cube's centre.
+    assert np.allclose(corners + [0.5, 0.75, 0.5], [[-0.5] * 3, [1.5] * 3])
+
+
+def test_dnerf_is_one_view_whose_camera_moves(tmp_path):
+    dnerf(tmp_path)
+    capture = load(tmp_path)
+    assert len(capture.views) == 1 and capture.test_view is None
+    view = capture.views[0]
+    assert capture.n_frames == 3
+    assert np.array_equal(view.images, tiny_images(0)[0][:3])
+    assert np.array_equal(view.masks, tiny_images(0)[1][:3])
+    focal = 0.5 * WIDTH / np.tan(0.35)
+    assert np.allclose(view.cameras.intrinsics[1], [[focal, 0, 12], [0, focal, 9], [0, 0, 1]])
+    expected = tiny_cameras(0).world_from_camera[:3]
+    assert np.allclose(view.cameras.world_from_camera, expected)
+
+
+def test_images_are_sorted_by_time(tmp_path):
+    dnerf(tmp_path, times=(1.0, 0.0, 0.5))
+    assert np.array_equal(load(tmp_path).views[0].images, tiny_images(0)[0][[1, 2, 0]])
+
+
+def test_dnerfs_test_cameras_are_held_out_where_their_times_fit(tmp_path):
+    dnerf(tmp_path)
+    dnerf(tmp_path, name="transforms_test.json", times=(0.0, 0.5, 1.0))
+    capture = load(tmp_path)
+    assert capture.test_view is not None and capture.test_view.name == "cam_test"
+    assert load(tmp_path, test_camera="").test_view is None
+    dnerf(tmp_path, name="transforms_test.json", times=(0.0, 0.4, 1.0))
+    capture = load(tmp_path)
+    assert capture.test_view is None
+    assert "transforms_test.json: its times are not those" in capture.warnings[0]
+
+
+def test_frames_are_sliced_over_the_times(root):
+    capture = load(root / "transforms.json", frames="1:3")
+    assert capture.frame_numbers == (1, 2)
+    assert np.array_equal(capture.views[0].images, tiny_images(1)[0][1:3])
+
+
+def test_without_times_all_images_show_one_moment(root):
+    frames = entries()[: len(NAMES)]
+    for each in frames:
+        del each["time"]
+    write(root, frames)
+    capture = load(root / "transforms.json")
+    assert capture.n_frames == 1 and len(capture.views) == 3
+
+
+def test_views_are_told_apart_by_camera_or_by_order(root):
+    named = [
+        each | {"camera": f"no. {i % len(NAMES)}", "file_path": f"../tiny/{each['file_path']}"}
+        for i, each in enumerate(entries())
+    ]
+    write(root, named)
+    assert [v.name for v in load(root / "transforms.json").views] == [f"no. {i}" for i in range(4)]
+    for each in entries():
+        camera, _, file = each["file_path"].split("/")
+        content = (root / each["file_path"]).read_bytes()
+        (root / "images").mkdir(exist_ok=True)
+        (root / "images" / f"{camera}_{file}").write_bytes(content)
+    flat = [e | {"file_path": "images/" + e["file_path"].replace("/rgb/", "_")} for e in entries()]
+    write(root, flat)
+    views = load(root / "transforms.json", test_camera="").views
+    assert [view.name for view in views] == [f"view_{i}" for i in range(4)]
+    assert np.array_equal(views[2].images, tiny_images(2)[0])
+
+
+def test_a_view_must_have_every_time(root):
+    write(root, entries()[:-1])
+    message = refusal(root / "transforms.json")
+    assert 'camera "cam_train_2" has 0 images at time 1 and 1 at others' in message
+
+
+def test_depths_become_distances_along_the_ray(root):
+    view = load(root / "transforms.json", use_depth=True).views[0]
+    depth = tiny_images(1)[2][2, 5, 20]
+    intrinsics = tiny_cameras(1).intrinsics[2]
+    ray = np.linalg.inv(intrinsics) @ [20.5, 5.5, 1.0]
+    assert view.depths[2, 5, 20] == round(float(depth * np.linalg.norm(ray)))
+
+
+@pytest.mark.parametrize("fisheye", [False, True])
+def test_distortion_is_taken_out(fisheye):
+    """A point drawn where the distorted lens puts it is found where the pinhole puts it."""
+    fields = {"fl_x": 150.0, "cx": 101.0, "cy": 77.0, "k1": -0.3, "k2": 0.05}
+    fields |= {"camera_model": "OPENCV_FISHEYE"} if fisheye else {"p1": 0.004, "p2": -0.003}
+    lens = read_lens(fields, 200, 150, "here")
+    point = np.array([[[0.35, -0.25, 1.0]]])
+    coefficients = np.array(lens.distortion)
+    project = cv2.fisheye.projectPoints if fisheye else cv2.projectPoints
+    zero = np.zeros(3)
+    distorted = project(point, zero, zero, lens.intrinsics, coefficients)[0].ravel()
+    rows, columns = np.mgrid[:150, :200] + 0.5
+    spot = np.exp(-((columns - distorted[0]) ** 2 + (rows - distorted[1]) ** 2) / 4.5)
+    flat = lens.undistort((255 * spot).astype(np.uint8)).astype(float)
+    found = np.array([(flat * columns).sum(), (flat * rows).sum()]) / flat.sum()
+    expected = (lens.intrinsics @ point.ravel())[:2]
+    assert np.linalg.norm(expected - distorted) > 3
+    # The spot is stretched a little unevenly.
+    assert np.linalg.norm(found - expected) < 0.1
+
+
+def test_without_distortion_images_are_untouched():
+    lens = read_lens({"camera_angle_x": 0.8, "k1": 0.0}, 20, 10, "here")
+    image = np.random.default_rng(0).integers(0, 256, (10, 20, 3), dtype=np.uint8)
+    assert np.array_equal(lens.undistort(image), image)
+
+
+def test_intrinsics_follow_an_image_scaled_both_ways_alike():
+    fields = {"fl_x": 100.0, "fl_y": 90.0, "cx": 41.0, "cy": 31.0, "w": 80, "h": 60}
+    lens = read_lens(fields, 40, 30, "here")
+    assert np.allclose(lens.intrinsics, [[50, 0, 20.5], [0, 45, 15.5], [0, 0, 1]])
+    with pytest.raises(CaptureError, match="here: the image is 40 x 40, w and h say 80 x 60"):
+        read_lens(fields, 40, 40, "here")
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"transform_matrix": np.full((4, 4), np.nan).tolist()}, "has NaN or infinite entries"),
+        ({"transform_matrix": np.zeros((4, 4)).tolist()}, "does not turn and move only"),
+        ({"transform_matrix": [[1, 0], [0, 1]]}, "transform_matrix is not 4x4"),
+        ({"transform_matrix": "none"}, "transform_matrix is not 4x4"),
+        ({"file_path": "nothing"}, "no image"),
+        ({"file_path": 3}, "no file_path"),
+        ({"time": None}, "time is None; expected a number in all frames"),
+        ({"fl_x": "wide"}, "fl_x is 'wide'; expected a finite number"),
+        ({"fl_x": -3.0}, "fl_x is -3.0; expected pixels above 0"),
+        ({"camera_model": "EQUIRECTANGULAR"}, 'camera_model "EQUIRECTANGULAR" is not known'),
+        ({"k4": 0.1}, "k4 without fisheye"),
+        ({"mask_path": "nothing.png"}, "nothing.png: no such image"),
+    ],
+)
+def test_a_broken_frame_is_refused_by_number(root, changed, message):
+    frames = entries()
+    frames[5] |= changed
+    write(root, frames)
+    found = refusal(root / "transforms.json")
+    assert message in found
+    assert "frame 5" in found or "nothing.png" in found
+
+
+def test_a_frame_without_focal_length_is_refused(root):
+    frames = entries()
+    del frames[1]["fl_x"], frames[1]["fl_y"]
+    write(root, frames)
+    found = refusal(root / "transforms.json")
+    assert "frame 1: no focal length; expected fl_x or camera_angle_x" in found
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"frames": []}', '{"frames": 3}'])
+def test_a_broken_file_is_refused(tmp_path, text):
+    (tmp_path / "transforms.json").write_text(text)
+    assert str(tmp_path / "transforms.json") in refusal(tmp_path)
+
+
+def test_one_standing_camera_does_not_say_where_the_subject_is(root):
+    write(root, [entry(1, frame) for frame in range(N_FRAMES)])
+    assert "the cameras look the same way" in refusal(root / "transforms.json")
+
+
+def test_cameras_that_look_away_are_refused(root):
+    away = np.diag([-1.0, 1, -1, 1])
+    frames = entries()
+    for each in frames:
+        each["transform_matrix"] = (np.array(each["transform_matrix"]) @ away).tolist()
+    write(root, frames)
+    assert "look away from each other" in refusal(root / "transforms.json")
+
+
+def test_missing_cameras_are_refused_with_those_there_are(root):
+    message = refusal(root / "transforms.json", cameras=("cam_9",))
+    assert 'no camera "cam_9" to train on; available: cam_test, cam_train_0' in message

@@ -50,7 +50,9 @@ def render_step(
     """Renders a batch and compares it with the images; differentiable in the field's parameters."""
     rays, masks = batch.rays, batch.masks
     jitter = torch.rand(rays.n_rays, generator=generator)
-    samples = occupancy.march(rays, field.backend, field.head.sharpness(fraction).item(), jitter)
+    with torch.no_grad():
+        sharpness = float(field.head.sharpness(fraction))
+    samples = occupancy.march(rays, field.backend, sharpness, jitter)
     # A random backdrop behind the subject, in picture and target alike: transparency never pays.
     backdrop = torch.rand((rays.n_rays, 3), generator=generator) if masks is not None else 0.0
     rendering, shading = render_samples(field, rays, samples, fraction, backdrop)

@@ -38,7 +38,12 @@ Settings = Mapping[str, str]
 
 
 def reconstruct(options: ReconstructOptions, settings: Settings) -> int:
-    """Inspects, trains, meshes, renders and evaluates a capture."""
+    """Inspects, trains, meshes, renders and evaluates a capture.
+
+    Frames without a surface are an error, told once everything else is done.
+    """
+    from .meshing import MeshingError
+
     config = _training_config(options, settings)
     capture = _checked_capture(config)
     inspection = stages.inspected(config, capture)
@@ -47,9 +52,15 @@ def reconstruct(options: ReconstructOptions, settings: Settings) -> int:
     code, reconstruction = stages.train(config, capture, run, options.resume)
     if code:
         return code
-    stages.mesh(config, reconstruction, run)
+    fault: MeshingError | None = None
+    try:
+        stages.mesh(config, reconstruction, run)
+    except MeshingError as error:
+        fault = error
     stages.render(config, reconstruction, capture, run)
     stages.evaluate(config, capture, run)
+    if fault is not None:
+        raise fault
     return 0
 
 

@@ -7,5 +7,8 @@ set -euo pipefail
 run="${1:-runs/demo}"
 capture="$run-capture"
 resfields-ngp synth "$capture" --overwrite
-resfields-ngp reconstruct "$capture" --out "$run" --scene scenes/synthetic.toml \
-  --seconds "${DEMO_SECONDS:-90}" --overwrite
+resfields-ngp reconstruct "$capture" --out "$run" --scene scenes/synthetic.toml --overwrite \
+  --seconds "${DEMO_SECONDS:-90}" --resolution 160 --imaging.orbit-pictures 24 \
+  --evaluation.points 30000
+echo
+echo "Look at $run/contact_sheet.png; the meshes are in $run/meshes/, the videos in $run/renders/."

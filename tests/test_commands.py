@@ -159,9 +159,7 @@ def test_synth_needs_overwrite_and_leaves_other_folders_alone(tmp_path: Path, ca
     assert (out / "capture.json").is_file()
 
 
-@pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)]
-)
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGKILL, -9)])
 def test_an_interrupted_run_resumes_to_the_same_weights(
     capture: Path, uninterrupted: Path, tmp_path: Path, number: signal.Signals, code: int
 ):

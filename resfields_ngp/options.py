@@ -254,7 +254,12 @@ def print_help(kind: type, verb: str, config: Any) -> None:
     """
     shown: Any = kind
     if config is not None:
-        settings = Annotated[type(config), tyro.conf.arg(name=""), tyro.conf.FlagConversionOff]
+        settings = Annotated[
+            type(config),
+            tyro.conf.arg(name=""),
+            tyro.conf.AvoidSubcommands,
+            tyro.conf.FlagConversionOff,
+        ]
         shown = dataclasses.make_dataclass(
             kind.__name__, [("settings", settings, config)], bases=(kind,), frozen=True
         )

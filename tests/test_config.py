@@ -13,7 +13,7 @@ from typing import Any, get_args, get_type_hints
 
 import pytest
 
-from resfields_ngp.config import PRESETS, Config, load_config, read_scene
+from resfields_ngp.config import PRESETS, Config, SynthConfig, load_config, read_scene
 from resfields_ngp.config_tree import ConfigError, apply_table, nested, to_table
 from resfields_ngp.encoders import ENCODERS
 from resfields_ngp.heads import HEADS
@@ -132,7 +132,7 @@ def test_every_setting_is_frozen_and_documented(cls: type[Any]):
 
 
 def test_short_options_stand_for_settings_that_exist():
-    table = to_table(Config())
+    table = to_table(Config()) | to_table(SynthConfig())
     for name in SETTING_OF_OPTION.values():
         inner: Any = table
         for key in name.split("."):

@@ -3,6 +3,7 @@
 # `scripts/check.sh --static` leaves the tests out.
 set -euo pipefail
 . "$(dirname "$0")/environment.sh"
+export OMP_NUM_THREADS="${OMP_NUM_THREADS:-2}" NUMBA_NUM_THREADS="${NUMBA_NUM_THREADS:-2}"
 
 if [ "${1:-}" = "--fix" ]; then
   ruff check --fix --quiet .

@@ -39,8 +39,8 @@ class TrainingConfig:
     """Most rays of a step."""
     foreground: float = 0.7
     """Part of the rays drawn on the subject, where masks exist."""
-    warmup: float = 0.04
-    """Fraction of training spent fitting the signed distance to the visual hull."""
+    warmup_steps: int = 100
+    """Steps that fit the signed distance to the visual hull first; at most a tenth of the budget."""
     warmup_points: int = 4096
     """Points of a warm-up step."""
     grid_rate: float = 0.016
@@ -141,8 +141,8 @@ class Trainer:
         begun = time.perf_counter()
         fraction = self.fraction
         frames = self._next_frames()
-        warmup = self.config.warmup if self.field.head.n_tangents else 0.0
-        if fraction < warmup:
+        warms_up = self._warms_up(fraction)
+        if warms_up:
             n_points = self.config.warmup_points
             result = hull_step(self.field, self.occupancy, frames, self.losses, n_points, self.generator)
         else:
@@ -156,13 +156,18 @@ class Trainer:
             torch.stack(list(result.losses.values())).sum().backward()
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=False)
-        if fraction >= warmup and self.step_count % self.occupancy.config.refresh_every == 0:
+        if not warms_up and self.step_count % self.occupancy.config.refresh_every == 0:
             self.field.trained.fill_(fraction)
             self.occupancy.refresh(self.field, frames, fraction, self.generator)
         self.step_count += 1
         self.seconds += time.perf_counter() - begun
         self.field.trained.fill_(self.fraction)
         return result
+
+    def _warms_up(self, fraction: float) -> bool:
+        """True while the signed distance is fitted to the hull; heads without a distance never do."""
+        early = self.step_count < self.config.warmup_steps and fraction < 0.1
+        return early and self.field.head.n_tangents > 0
 
     def _next_frames(self) -> tuple[int, ...]:
         """Returns the next distinct frames: every frame comes once before any comes again."""
@@ -275,13 +280,14 @@ def _tell(
     """Writes a line of metrics and reports it."""
     fraction = trainer.fraction
     n_steps = trainer.config.steps or round(trainer.step_count / max(fraction, 1e-6))
-    losses = {name: round(float(value), 6) for name, value in result.losses.items()}
+    losses = {name: round(value.item(), 6) for name, value in result.losses.items()}
     samples_per_ray = result.n_samples / max(result.n_rays, 1)
     progress = Progress(
         trainer.step_count, n_steps, fraction, trainer.seconds, losses, test_psnr,
         samples_per_ray, result.n_rays / max(seconds, 1e-9),
     )
-    sharpness = float(trainer.field.head.sharpness(fraction))
+    with torch.no_grad():
+        sharpness = float(trainer.field.head.sharpness(fraction))
     run.append_metrics(vars(progress) | {"sharpness": sharpness, "losses": losses})
     if report is not None:
         report(progress)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import math
 
+import numba
 import numpy as np
 import torch
 from torch import Tensor
@@ -12,6 +15,10 @@ from ...records import FrameSlices, Rays, Samples
 from ..base import Backend, GridSpec
 from . import grid, rays
 from .mlp import mlp as _mlp
+from .mlp import use_single_threaded_blas
+
+# numba's own threads sleep while they wait; OpenMP's spin, and would stall next to torch's on a busy machine.
+numba.config.THREADING_LAYER = "workqueue"
 
 
 class CpuBackend(Backend):
@@ -21,6 +28,8 @@ class CpuBackend(Backend):
 
     def __init__(self, device: str | torch.device = "cpu") -> None:
         self.device = torch.device(device)
+        use_single_threaded_blas()
+        _keep_freed_memory()
 
     def hash_grid(self, positions, slices, coefficients, slots, table, spec, n_tangents):
         """See `Backend.hash_grid`."""
@@ -41,6 +50,16 @@ class CpuBackend(Backend):
     def accumulate(self, weights, values, ray_indices, n_rays):
         """See `Backend.accumulate`."""
         return _Accumulate.apply(weights, values, ray_indices, n_rays)
+
+
+def _keep_freed_memory() -> None:
+    """Tells glibc to keep freed blocks: giving back and faulting in the same megabytes every step is slow, in a
+    virtual machine very."""
+    with contextlib.suppress(AttributeError, OSError):
+        libc = ctypes.CDLL(None)
+        m_trim_threshold, m_mmap_threshold = -1, -3
+        libc.mallopt(m_mmap_threshold, 1 << 25)  # the most that glibc takes
+        libc.mallopt(m_trim_threshold, (1 << 31) - 1)
 
 
 class _HashGrid(torch.autograd.Function):

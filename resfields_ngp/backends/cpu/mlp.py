@@ -1,27 +1,29 @@
-"""The ResField MLP on a CPU: torch's matrix products on tiles that stay in cache, fused activations in numba.
+"""The ResField MLP on a CPU: every tile of rows runs through all layers while it is in cache.
 
-The three tangents travel as further rows of the same matrix product, and the backward pass is written out:
-nothing of autograd's bookkeeping, and every intermediate is touched once while it is warm. Each thread takes whole
-tiles through all layers, so threads meet once per call and not once per matrix.
+Threads share out whole tiles and meet once a call, so a busy machine does not make them wait for each other at
+every matrix. Matrix products are BLAS calls, one thread each. The three tangents travel as further rows of the same
+product, and the backward pass is written out: it runs each tile forward again instead of storing hidden layers,
+which would cost more in memory traffic.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
 import numba
 import numpy as np
+import scipy.linalg.cython_blas  # noqa: F401 - the BLAS that numba calls; it has to be there to be limited
 import torch
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from ...records import FrameSlices
 from ..base import ACTIVATION_SHARPNESS, MlpSpec, pad_inputs
 
-TILE_ROWS = 1024
-"""Rows per tile: 1024 x 4 x 64 floats are 1 MiB, half of a level-2 cache."""
-Tile = tuple[int, int, int]
+TILE_ROWS = 512
+"""Rows per tile: 512 x 4 x 64 floats are half a megabyte, a quarter of a level-2 cache."""
+N_CHUNKS = 16
+"""Pieces of a backward pass, each with a weight gradient of its own; a constant, so that sums never depend on threads."""
 _ACTIVATIONS = {"relu": 0, "softplus": 1, "squareplus": 2}
 _K = np.float32(ACTIVATION_SHARPNESS)
 
@@ -46,83 +48,122 @@ def _value_and_slopes(x, kind):
     return x * step, step, zero
 
 
-@numba.njit(nogil=True, fastmath=True, cache=True)
-def _activate(inputs, outputs, kind):
-    # inputs, outputs (M, 1 + D, W)
-    for m in range(inputs.shape[0]):
-        for j in range(inputs.shape[2]):
-            value, slope, _ = _value_and_slopes(inputs[m, 0, j], kind)
-            outputs[m, 0, j] = value
-            for d in range(1, inputs.shape[1]):
-                outputs[m, d, j] = slope * inputs[m, d, j]
+@numba.njit(inline="always")
+def _matrix(weights, shapes, offsets, layer):
+    """Returns one layer's [out, in] matrix as a view of the flat weights."""
+    return weights[offsets[layer] : offsets[layer + 1]].reshape(shapes[layer, 0], shapes[layer, 1])
 
 
-@numba.njit(nogil=True, fastmath=True, cache=True)
-def _activate_backward(inputs, grads, kind):
+@numba.njit(inline="always", fastmath=True)
+def _activate(inputs, outputs, slopes, n_jet, kind):
+    # Rows n_jet * m hold values, the n_jet - 1 rows after each its tangents.
+    for m in range(0, inputs.shape[0], n_jet):
+        for j in range(inputs.shape[1]):
+            outputs[m, j], slopes[j], _ = _value_and_slopes(inputs[m, j], kind)
+        for d in range(1, n_jet):
+            for j in range(inputs.shape[1]):
+                outputs[m + d, j] = slopes[j] * inputs[m + d, j]
+
+
+@numba.njit(inline="always", fastmath=True)
+def _activate_backward(inputs, grads, slopes, curvatures, n_jet, kind):
     # Turns the gradient by sigma's outputs, in place, into the gradient by its inputs.
-    for m in range(inputs.shape[0]):
-        for j in range(inputs.shape[2]):
-            _, slope, curvature = _value_and_slopes(inputs[m, 0, j], kind)
-            gradient = slope * grads[m, 0, j]
-            for d in range(1, inputs.shape[1]):
-                gradient += curvature * inputs[m, d, j] * grads[m, d, j]
-                grads[m, d, j] *= slope
-            grads[m, 0, j] = gradient
+    for m in range(0, inputs.shape[0], n_jet):
+        for j in range(inputs.shape[1]):
+            _, slopes[j], curvatures[j] = _value_and_slopes(inputs[m, j], kind)
+        for j in range(inputs.shape[1]):
+            grads[m, j] *= slopes[j]
+        for d in range(1, n_jet):
+            for j in range(inputs.shape[1]):
+                grads[m, j] += curvatures[j] * inputs[m + d, j] * grads[m + d, j]
+                grads[m + d, j] *= slopes[j]
+
+
+@numba.njit(fastmath=True)
+def _forward_tile(rows, n_jet, kind, weights, shapes, offsets, scratch, outputs):
+    last, hidden = shapes.shape[0] - 1, rows
+    for layer in range(last):
+        pre = scratch[layer % 2][: rows.shape[0]]
+        np.dot(hidden, _matrix(weights, shapes, offsets, layer).T, pre)
+        _activate(pre, pre, scratch[2][0], n_jet, kind)
+        hidden = pre
+    np.dot(hidden, _matrix(weights, shapes, offsets, last).T, outputs)
+
+
+@numba.njit(fastmath=True)
+def _backward_tile(rows, n_jet, kind, weights, shapes, offsets, scratch, grads, grad_weights, grad_rows):
+    # scratch: two rows of slopes, then the inputs and the outputs of each activation
+    last, n_rows, slopes = shapes.shape[0] - 1, rows.shape[0], scratch[0]
+    hidden = rows
+    for layer in range(last):
+        pre = scratch[1 + layer][:n_rows]
+        np.dot(hidden, _matrix(weights, shapes, offsets, layer).T, pre)
+        hidden = scratch[1 + last + layer][:n_rows]
+        _activate(pre, hidden, slopes[0], n_jet, kind)
+    for layer in range(last, -1, -1):
+        inputs = rows if layer == 0 else scratch[last + layer][:n_rows]
+        grad_weights[offsets[layer] : offsets[layer + 1]] += np.dot(grads.T, inputs).ravel()
+        if layer > 0:
+            # The layer's input has served; its gradient takes its place.
+            np.dot(grads, _matrix(weights, shapes, offsets, layer), inputs)
+            grads = inputs
+            _activate_backward(scratch[layer][:n_rows], grads, slopes[0], slopes[1], n_jet, kind)
+        elif grad_rows.shape[0] > 0:
+            np.dot(grads, _matrix(weights, shapes, offsets, 0), grad_rows)
+
+
+@numba.njit(parallel=True, cache=True)
+def _forward(rows, n_jet, kind, tiles, weights, shapes, offsets, scratch, outputs):
+    # rows (N * n_jet, in); tiles (n, 3): distinct frame, begin, end; weights (T, P); scratch by thread
+    for k in numba.prange(tiles.shape[0]):
+        begin, end = tiles[k, 1] * n_jet, tiles[k, 2] * n_jet
+        own = scratch[numba.get_thread_id()]
+        _forward_tile(rows[begin:end], n_jet, kind, weights[tiles[k, 0]], shapes, offsets, own, outputs[begin:end])
+
+
+@numba.njit(parallel=True, cache=True)
+def _backward(rows, n_jet, kind, tiles, weights, shapes, offsets, scratch, grad_outputs, grad_weights, grad_rows):
+    # grad_weights (N_CHUNKS, T, P); grad_rows as rows, or empty where it is not wanted
+    for chunk in numba.prange(grad_weights.shape[0]):
+        own = scratch[numba.get_thread_id()]
+        for k in range(chunk, tiles.shape[0], grad_weights.shape[0]):
+            i, begin, end = tiles[k, 0], tiles[k, 1] * n_jet, tiles[k, 2] * n_jet
+            _backward_tile(
+                rows[begin:end],
+                n_jet,
+                kind,
+                weights[i],
+                shapes,
+                offsets,
+                own,
+                grad_outputs[begin:end],
+                grad_weights[chunk, i],
+                grad_rows[begin:end],
+            )
 
 
 class _Mlp(torch.autograd.Function):
-    """Forward and backward of all frames' networks, tile by tile."""
+    """Forward keeps nothing but its input."""
 
     @staticmethod
     def forward(ctx, jets: Tensor, weights: Tensor, slices: FrameSlices, spec: MlpSpec) -> Tensor:
-        n_rows, n_jet = jets.shape[:2]
-        kind = _ACTIVATIONS[spec.activation]
-        outputs = jets.new_empty(n_rows, n_jet, spec.shapes[-1][0])
-        saved = [jets.new_empty(n_rows, n_jet, shape[0]) for shape in spec.shapes[:-1]]
-        hiddens = [torch.empty_like(pre) for pre in saved]
-
-        def run(worker: int, tile: Tile) -> None:
-            i, begin, end = tile
-            matrices = _matrices(weights[i], spec)
-            rows = jets[begin:end]
-            for layer, matrix in enumerate(matrices[:-1]):
-                pre, hidden = saved[layer][begin:end], hiddens[layer][begin:end]
-                torch.mm(_flat(rows), matrix.T, out=_flat(pre))
-                _activate(pre.numpy(), hidden.numpy(), kind)
-                rows = hidden
-            torch.mm(_flat(rows), matrices[-1].T, out=_flat(outputs[begin:end]))
-
-        _share_out(slices, run)
-        ctx.save_for_backward(jets, weights, *saved, *hiddens)
+        ctx.save_for_backward(jets, weights)
         ctx.slices, ctx.spec = slices, spec
-        return outputs
+        return _infer(jets, weights, slices, spec)
 
     @staticmethod
     def backward(ctx, grad_outputs: Tensor):  # pyright: ignore[reportIncompatibleMethodOverride]
-        jets, weights, *rest = ctx.saved_tensors
-        spec, n_hidden = ctx.spec, ctx.spec.n_hidden_layers
-        saved, hiddens = rest[:n_hidden], rest[n_hidden:]
-        kind = _ACTIVATIONS[spec.activation]
-        grad_outputs = grad_outputs.contiguous()
-        # One gradient a thread, added up in order, so that the result does not depend on timing.
-        grad_weights = weights.new_zeros(torch.get_num_threads(), *weights.shape)
-        grad_jets = torch.empty_like(jets) if ctx.needs_input_grad[0] else None
-
-        def run(worker: int, tile: Tile) -> None:
-            i, begin, end = tile
-            matrices, grad_matrices = _matrices(weights[i], spec), _matrices(grad_weights[worker, i], spec)
-            grads = grad_outputs[begin:end]
-            for layer in range(n_hidden, 0, -1):
-                grad_matrices[layer].addmm_(_flat(grads).T, _flat(hiddens[layer - 1][begin:end]))
-                pre = saved[layer - 1][begin:end]
-                grads = torch.mm(_flat(grads), matrices[layer]).view(pre.shape)
-                _activate_backward(pre.numpy(), grads.numpy(), kind)
-            grad_matrices[0].addmm_(_flat(grads).T, _flat(jets[begin:end]))
-            if grad_jets is not None:
-                torch.mm(_flat(grads), matrices[0], out=_flat(grad_jets[begin:end]))
-
-        _share_out(ctx.slices, run)
-        return grad_jets, grad_weights.sum(0), None, None
+        jets, weights = ctx.saved_tensors
+        grad_weights = np.zeros((N_CHUNKS, *weights.shape), np.float32)
+        grad_jets = torch.empty_like(jets if ctx.needs_input_grad[0] else jets[:0])
+        _backward(
+            *_arguments(jets, weights, ctx.slices, ctx.spec),
+            _rows(grad_outputs.contiguous()),
+            grad_weights,
+            _rows(grad_jets),
+        )
+        grads = torch.from_numpy(grad_weights.sum(0))
+        return grad_jets if ctx.needs_input_grad[0] else None, grads, None, None
 
 
 def mlp(
@@ -133,67 +174,46 @@ def mlp(
 ) -> Tensor:
     """See `Backend.mlp`."""
     padded = pad_inputs(jets, spec.shapes[0][1]).contiguous()
-    if torch.is_grad_enabled() and (padded.requires_grad or weights.requires_grad):
-        outputs: Tensor = _Mlp.apply(padded, weights.contiguous(), slices, spec)  # pyright: ignore
-    else:
-        outputs = _infer(padded, weights.detach(), slices, spec)
+    outputs: Tensor = _Mlp.apply(padded, weights.contiguous(), slices, spec)  # pyright: ignore
     return outputs[:, :, : spec.n_outputs]
 
 
+def use_single_threaded_blas() -> None:
+    """Makes BLAS calls run on the thread that makes them; the kernels bring their own threads."""
+    threadpool_limits(1, "blas")
+
+
 def _infer(jets: Tensor, weights: Tensor, slices: FrameSlices, spec: MlpSpec) -> Tensor:
-    """The forward pass alone, in two reused buffers a tile."""
-    kind = _ACTIVATIONS[spec.activation]
     outputs = jets.new_empty(jets.shape[0], jets.shape[1], spec.shapes[-1][0])
-    jets = jets.detach()
-
-    def run(worker: int, tile: Tile) -> None:
-        i, begin, end = tile
-        matrices = _matrices(weights[i], spec)
-        rows = jets[begin:end]
-        for matrix in matrices[:-1]:
-            rows = torch.mm(_flat(rows), matrix.T).view(end - begin, jets.shape[1], -1)
-            _activate(rows.numpy(), rows.numpy(), kind)
-        torch.mm(_flat(rows), matrices[-1].T, out=_flat(outputs[begin:end]))
-
-    _share_out(slices, run)
+    _forward(*_arguments(jets, weights, slices, spec), _rows(outputs))
     return outputs
 
 
+def _arguments(jets: Tensor, weights: Tensor, slices: FrameSlices, spec: MlpSpec):
+    """Returns what both kernels take first."""
+    tiles = [
+        (i, start, min(start + TILE_ROWS, end))
+        for i, begin, end in slices
+        for start in range(begin, end, TILE_ROWS)
+    ]
+    return (
+        _rows(jets),
+        jets.shape[1],
+        _ACTIVATIONS[spec.activation],
+        np.asarray(tiles, np.int64).reshape(-1, 3),
+        weights.detach().numpy(),
+        np.asarray(spec.shapes, np.int64),
+        np.asarray(spec.offsets, np.int64),
+        _scratch(numba.get_num_threads(), 3 + 2 * spec.n_hidden_layers, TILE_ROWS * jets.shape[1], spec.n_neurons),
+    )
+
+
 @cache
-def _pool(n_threads: int) -> ThreadPoolExecutor:
-    """Threads whose own matrix products are single-threaded."""
-    return ThreadPoolExecutor(n_threads, initializer=torch.set_num_threads, initargs=(1,))
+def _scratch(*shape: int) -> np.ndarray:
+    """Returns working memory that is kept: fresh pages cost a thread more than the arithmetic done in them."""
+    return np.empty(shape, np.float32)
 
 
-def _share_out(slices: FrameSlices, run: Callable[[int, Tile], None]) -> None:
-    """Calls ``run(worker, tile)`` for every tile; worker w of W takes tiles w, w + W, .. in order."""
-    tiles, n_workers = list(_tiles(slices)), torch.get_num_threads()
-
-    def work(worker: int) -> None:
-        with torch.no_grad():
-            for tile in tiles[worker::n_workers]:
-                run(worker, tile)
-
-    if n_workers == 1 or len(tiles) < 2:
-        for k, tile in enumerate(tiles):
-            run(k % n_workers, tile)
-    else:
-        list(_pool(n_workers).map(work, range(n_workers)))
-
-
-def _tiles(slices: FrameSlices):
-    """Yields ``(i, begin, end)`` of tiles of at most `TILE_ROWS` rows of one frame."""
-    for i, begin, end in slices:
-        for start in range(begin, end, TILE_ROWS):
-            yield i, start, min(start + TILE_ROWS, end)
-
-
-def _matrices(weights: Tensor, spec: MlpSpec) -> list[Tensor]:
-    """Returns the layers' matrices as views of one flat vector."""
-    offsets = spec.offsets
-    return [weights[offsets[k] : offsets[k + 1]].view(shape) for k, shape in enumerate(spec.shapes)]
-
-
-def _flat(jets: Tensor) -> Tensor:
+def _rows(jets: Tensor) -> np.ndarray:
     """Returns (N, 1 + D, F) as rows of one matrix."""
-    return jets.view(-1, jets.shape[-1])
+    return jets.detach().view(-1, jets.shape[-1]).numpy()

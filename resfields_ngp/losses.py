@@ -1,6 +1,6 @@
-"""Losses: pure functions, one equation each; every one is a mean, so that weights do not depend on batch size.
+"""Losses: pure functions, one equation each; all are means: weights do not depend on batch size.
 
-Vocabulary: rgbs in [0, 1]; opacities and masks in [0, 1]; gradients of the signed distance by model position.
+Vocabulary: rgbs, opacities and masks in [0, 1]; gradients of the signed distance by model position.
 """
 
 from __future__ import annotations
@@ -31,12 +31,14 @@ class LossConfig:
     sparseness: float = 0.0
     """Pushes the signed distance off 0 away from the surface (SparseNeuS, arXiv:2206.05737)."""
     curvature: float = 0.0
-    """Similar normals a small step apart on the surface (in the spirit of Neuralangelo, arXiv:2306.03092)."""
+    """Similar normals a small step apart on the surface (after Neuralangelo, arXiv:2306.03092)."""
 
     def __post_init__(self) -> None:
         for name in ("colour", "mask", "eikonal", "hull", "depth", "sparseness", "curvature"):
             if getattr(self, name) < 0.0:
-                raise ValueError(f"losses.{name} is {getattr(self, name)}; allowed: 0 (off) or more")
+                raise ValueError(
+                    f"losses.{name} is {getattr(self, name)}; allowed: 0 (off) or more"
+                )
         if self.colour_kind not in ("l1", "huber"):
             raise ValueError(f"losses.colour_kind is {self.colour_kind!r}; allowed: l1, huber")
 
@@ -61,7 +63,10 @@ def mask_loss(
     masks: Tensor,  # (R,)
 ) -> Tensor:  # ()
     """Binary cross-entropy of opacity and mask (NeuS, Eq. 16)."""
-    return torch.nn.functional.binary_cross_entropy(opacities.clamp(1e-3, 1.0 - 1e-3), masks)
+    clamped = opacities.clamp(1e-3, 1.0 - 1e-3)
+    # Written out: torch's own refuses NaN with an error that names neither term nor step.
+    likelihoods = masks * clamped.log() + (1.0 - masks) * torch.log1p(-clamped)
+    return -likelihoods.sum() / max(opacities.shape[0], 1)
 
 
 def eikonal_loss(
@@ -76,7 +81,7 @@ def hull_loss(
     sdfs: Tensor,  # (N,)
     hull_distances: Tensor,  # (N,) signed distance to the visual hull
 ) -> Tensor:  # ()
-    """``mean max(0, d_hull - f)``: the subject lies in its hull, so its distance is at least the hull's everywhere."""
+    """``mean max(0, d_hull - f)``: the subject lies in its hull, so is at least as far as it."""
     return (hull_distances - sdfs).relu().sum() / max(sdfs.shape[0], 1)
 
 
@@ -113,10 +118,12 @@ def silhouette_loss(
     n_rays: int,
     n_pixels: int,
 ) -> Tensor:  # ()
-    """``sum over rays of max(0, min sdf) / n_pixels``: a foreground ray has to meet the surface (IDR, Eq. 7).
+    """``sum over rays of max(0, min sdf) / n_pixels``: rays of the subject meet it (IDR, Eq. 7).
 
-    Unlike an opacity it has a gradient however far away the surface is. Rays without samples do not count.
+    Unlike an opacity it has a gradient however far away the surface is. Rays without samples do not
+    count.
     """
     lowest = sdfs.new_full((n_rays,), float("inf"))
     lowest = lowest.scatter_reduce(0, ray_indices, sdfs, "amin")
-    return torch.where(torch.isfinite(lowest), lowest.relu(), torch.zeros_like(lowest)).sum() / max(n_pixels, 1)
+    missed = torch.where(torch.isposinf(lowest), torch.zeros_like(lowest), lowest.relu())
+    return missed.sum() / max(n_pixels, 1)

@@ -1,4 +1,4 @@
-"""The ResField MLP: a fused network whose flat weights are composed once per distinct frame of the batch."""
+"""The ResField MLP: a fused network, its weights composed once per distinct frame of a batch."""
 
 from __future__ import annotations
 
@@ -23,11 +23,18 @@ class ResFieldMlp(nn.Module):
         n_layers = len(spec.shapes)
         layers = residual.layers or tuple(range(n_layers))
         if not all(0 <= layer < n_layers for layer in layers):
-            raise ValueError(f"residual.layers is {layers}; this network has layers 0 to {n_layers - 1}")
+            raise ValueError(
+                f"residual.layers is {layers}; this network has layers 0 to {n_layers - 1}"
+            )
         is_residual = torch.cat(
-            [torch.full((rows * columns,), i in layers) for i, (rows, columns) in enumerate(spec.shapes)]
+            [
+                torch.full((rows * columns,), i in layers)
+                for i, (rows, columns) in enumerate(spec.shapes)
+            ]
         )
-        self.weights = ResidualWeights(xavier_uniform(spec, generator), is_residual, n_frames, residual, generator)
+        self.weights = ResidualWeights(
+            xavier_uniform(spec, generator), is_residual, n_frames, residual, generator
+        )
 
     def forward(
         self,
@@ -40,7 +47,7 @@ class ResFieldMlp(nn.Module):
 
 
 def xavier_uniform(spec: MlpSpec, generator: torch.Generator) -> Tensor:
-    """Returns (P,) flat initial weights, uniform in +-sqrt(6 / (in + out)), tiny-cuda-nn's default."""
+    """Returns (P,) initial weights, uniform in +-sqrt(6 / (in + out)) as tiny-cuda-nn's are."""
     matrices = []
     for rows, columns in spec.shapes:
         bound = math.sqrt(6.0 / (rows + columns))

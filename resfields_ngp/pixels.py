@@ -1,4 +1,4 @@
-"""Draws training pixels of a few frames and makes their rays on the fly; nothing caches per-pixel floats."""
+"""Draws training pixels of a few frames, makes rays on the fly; nothing caches per-pixel floats."""
 
 from __future__ import annotations
 
@@ -16,13 +16,17 @@ _BORDER = 8
 class PixelSource:
     """Random pixels of some views, with their rays in model space."""
 
-    def __init__(self, capture: Capture, space: ModelSpace, views: tuple[View, ...], use_depth: bool = False) -> None:
+    def __init__(
+        self, capture: Capture, space: ModelSpace, views: tuple[View, ...], use_depth: bool = False
+    ) -> None:
         self.views, self.space = views, space
         self.has_masks = all(view.masks is not None for view in views)
         self.has_depth = use_depth and all(view.depths is not None for view in views)
         self._model_per_depth = 1.0 / (capture.depth_scale * space.scale)
         self._boxes = [_bounding_boxes(view) for view in views]
-        self._matrices, self._centres = zip(*(_ray_matrices(view, space) for view in views), strict=True)
+        self._matrices, self._centres = zip(
+            *(_ray_matrices(view, space) for view in views), strict=True
+        )
 
     def draw(
         self,
@@ -36,7 +40,8 @@ class PixelSource:
         Args:
             frames: Distinct frames, in the order wanted.
             n_rays: Pixels in all.
-            foreground: Part of the pixels drawn on the subject, where masks exist and it is large enough.
+            foreground: Part of the pixels drawn on the subject, where masks exist and it is large
+                enough.
             generator: Source of randomness.
         """
         per_view = max(1, n_rays // (len(frames) * len(self.views)))
@@ -45,10 +50,13 @@ class PixelSource:
             for frame in frames
             for i in range(len(self.views))
         ]
-        origins, directions, rgbs, masks, depths = (np.concatenate(column) for column in zip(*parts, strict=True))
-        per_frame = [sum(len(p[0]) for p in parts[f * len(self.views) : (f + 1) * len(self.views)]) for f in range(len(frames))]
-        offsets = tuple(int(v) for v in np.concatenate([[0], np.cumsum(per_frame)]))
-        rays = Rays(torch.from_numpy(origins), torch.from_numpy(directions), FrameSlices(frames, offsets))
+        origins, directions, rgbs, masks, depths = (
+            np.concatenate(column) for column in zip(*parts, strict=True)
+        )
+        slices = FrameSlices(
+            frames, tuple(per_view * len(self.views) * i for i in range(len(frames) + 1))
+        )
+        rays = Rays(torch.from_numpy(origins), torch.from_numpy(directions), slices)
         return Batch(
             rays,
             torch.from_numpy(rgbs),
@@ -56,7 +64,9 @@ class PixelSource:
             torch.from_numpy(depths) if self.has_depth else None,
         )
 
-    def _draw_view(self, i: int, frame: int, count: int, foreground: float, generator: torch.Generator):
+    def _draw_view(
+        self, i: int, frame: int, count: int, foreground: float, generator: torch.Generator
+    ):
         """Returns origins, directions, rgbs, masks and depths of pixels of one image."""
         view = self.views[i]
         left, top, width, height = self._boxes[i][frame]
@@ -77,7 +87,9 @@ class PixelSource:
         depths = np.zeros(len(rows), np.float32)
         if self.has_depth and view.depths is not None:
             depths = view.depths[frame, rows, columns] * np.float32(self._model_per_depth) * masks
-        pixels = np.stack([columns + 0.5, rows + 0.5, np.ones(len(rows))], axis=1).astype(np.float32)
+        pixels = np.stack([columns + 0.5, rows + 0.5, np.ones(len(rows))], axis=1).astype(
+            np.float32
+        )
         directions = pixels @ self._matrices[i][frame].T
         directions /= np.linalg.norm(directions, axis=1, keepdims=True)
         origins = np.repeat(self._centres[i][frame][None], len(rows), axis=0)
@@ -85,7 +97,7 @@ class PixelSource:
 
 
 def _ray_matrices(view: View, space: ModelSpace) -> tuple[np.ndarray, np.ndarray]:
-    """Returns (n_frames, 3, 3) matrices from pixels to directions and (n_frames, 3) centres, model space."""
+    """Returns (n_frames, 3, 3) matrices, pixel to direction, and (n_frames, 3) centres; model."""
     matrices, centres = [], []
     for frame in range(view.cameras.n_frames):
         model_from_camera = view.cameras.model_from_camera(frame, space)
@@ -95,7 +107,10 @@ def _ray_matrices(view: View, space: ModelSpace) -> tuple[np.ndarray, np.ndarray
 
 
 def _bounding_boxes(view: View) -> list[tuple[int, int, int, int]]:
-    """Returns (left, top, width, height) of the subject in each image, with a border; the image where no mask is."""
+    """Returns (left, top, width, height) of the subject in each image, with a border.
+
+    Without a mask, or where it is empty, that is the whole image.
+    """
     height, width = view.images.shape[1:3]
     boxes = []
     for frame in range(view.images.shape[0]):
@@ -103,6 +118,11 @@ def _bounding_boxes(view: View) -> list[tuple[int, int, int, int]]:
         if view.masks is not None and view.masks[frame].any():
             x, y, w, h = cv2.boundingRect(view.masks[frame].astype(np.uint8))
             left, top = max(0, x - _BORDER), max(0, y - _BORDER)
-            box = (left, top, min(width, x + w + _BORDER) - left, min(height, y + h + _BORDER) - top)
+            box = (
+                left,
+                top,
+                min(width, x + w + _BORDER) - left,
+                min(height, y + h + _BORDER) - top,
+            )
         boxes.append(box)
     return boxes

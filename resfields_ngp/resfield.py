@@ -1,9 +1,9 @@
-"""The time residual of ResFields (arXiv:2309.03160, Eq. 4): theta(t) = theta_0 + sum_r v_r(t) Theta_r.
+"""The residual of ResFields (arXiv:2309.03160, Eq. 4): theta(t) = theta_0 + sum_r v_r(t) Theta_r.
 
 Vocabulary
     v, coefficients    one row a knot, R columns: how much of each residual a moment takes.
     Theta, spanning    R parameter vectors, shared by all moments.
-    knots              moments with coefficients of their own; with fewer knots than frames they are interpolated.
+    knots              moments with coefficients of their own; fewer than frames are interpolated.
 """
 
 from __future__ import annotations
@@ -14,8 +14,6 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-
-from .records import frame_time
 
 
 @dataclass(frozen=True)
@@ -37,13 +35,17 @@ class ResFieldConfig:
         if self.rank < 0:
             raise ValueError(f"residual.rank is {self.rank}; allowed: 0 (off) or more")
         if self.coefficients not in ("lookup", "interpolation"):
-            raise ValueError(f"residual.coefficients is {self.coefficients!r}; allowed: lookup, interpolation")
-        if self.n_knots < 0:
-            raise ValueError(f"residual.n_knots is {self.n_knots}; allowed: 0 (automatic) or 2 and more")
+            raise ValueError(
+                f"residual.coefficients is {self.coefficients!r}; allowed: lookup, interpolation"
+            )
+        if self.n_knots < 0 or self.n_knots == 1:
+            raise ValueError(
+                f"residual.n_knots is {self.n_knots}; allowed: 0 (automatic) or 2 and more"
+            )
 
 
 def knot_weights(n_frames: int, n_knots: int) -> Tensor:
-    """Returns (n_frames, n_knots) weights of linear interpolation between knots evenly spaced in time.
+    """Returns (n_frames, n_knots) weights of linear interpolation between evenly spaced knots.
 
     >>> knot_weights(3, 2).tolist()
     [[1.0, 0.0], [0.5, 0.5], [0.0, 1.0]]
@@ -52,7 +54,8 @@ def knot_weights(n_frames: int, n_knots: int) -> Tensor:
         raise ValueError(f"n_knots is {n_knots}; allowed: 1 to the number of frames, {n_frames}")
     weights = torch.zeros(n_frames, n_knots)
     for frame in range(n_frames):
-        at = frame_time(frame, n_frames) * (n_knots - 1)
+        # Multiplied first: a frame at a knot is there exactly and takes nothing from others.
+        at = frame * (n_knots - 1) / max(n_frames - 1, 1)
         low = min(int(at), max(n_knots - 2, 0))
         weights[frame, low] = 1.0 - (at - low)
         if n_knots > 1:
@@ -61,7 +64,7 @@ def knot_weights(n_frames: int, n_knots: int) -> Tensor:
 
 
 class TimeCoefficients(nn.Module):
-    """Learned coefficients of each frame, of any shape, by look-up or by interpolation between knots."""
+    """Learned coefficients of each frame, of any shape; looked up or interpolated between knots."""
 
     knots: nn.Parameter
     """(n_knots, *shape)."""
@@ -71,7 +74,8 @@ class TimeCoefficients(nn.Module):
     def __init__(self, n_frames: int, shape: tuple[int, ...], config: ResFieldConfig) -> None:
         super().__init__()
         interpolates = config.coefficients == "interpolation"
-        n_knots = (config.n_knots or max(1, math.ceil(n_frames / 2))) if interpolates else n_frames
+        automatic = min(n_frames, max(2, math.ceil(n_frames / 2)))
+        n_knots = (config.n_knots or automatic) if interpolates else n_frames
         self.register_buffer("weights", knot_weights(n_frames, n_knots), persistent=False)
         self.knots = nn.Parameter(torch.zeros(n_knots, *shape))
 
@@ -82,7 +86,10 @@ class TimeCoefficients(nn.Module):
 
 
 class ResidualWeights(nn.Module):
-    """A flat parameter vector that changes over time, composed once per distinct frame, never per sample."""
+    """A flat vector of parameters that changes over time, composed once per distinct frame."""
+
+    is_residual: Tensor
+    """(P,) 1 where the vector may change, else 0; only there where it has residuals."""
 
     def __init__(
         self,
@@ -99,7 +106,8 @@ class ResidualWeights(nn.Module):
             self.register_buffer("is_residual", is_residual.to(initial.dtype), persistent=False)
             self.coefficients = TimeCoefficients(n_frames, (self.rank,), config)
             self.coefficients.knots.data.normal_(0.0, config.deviation, generator=generator)
-            spanning = torch.empty(self.rank, initial.shape[0]).normal_(0.0, config.deviation, generator=generator)
+            spanning = torch.empty(self.rank, initial.shape[0])
+            spanning.normal_(0.0, config.deviation, generator=generator)
             self.spanning = nn.Parameter(spanning * self.is_residual)
 
     def forward(self, frames: tuple[int, ...]) -> Tensor:

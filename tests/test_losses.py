@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from resfields_ngp.losses import (
+    LossConfig,
+    colour_loss,
+    curvature_loss,
+    depth_loss,
+    eikonal_loss,
+    hull_loss,
+    mask_loss,
+    silhouette_loss,
+    sparseness_loss,
+)
+
+EMPTY_3 = torch.zeros(0, 3)
+
+
+def uniform(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def test_l1_colour_is_the_weighted_mean_difference():
+    rgbs, targets = uniform(4, 3), uniform(4, 3, seed=1)
+    weights = torch.tensor([1.0, 0.0, 1.0, 2.0])
+    per_pixel = (rgbs - targets).abs().mean(1)
+    expected = (per_pixel[0] + per_pixel[2] + 2 * per_pixel[3]) / 4
+    assert torch.allclose(colour_loss(rgbs, targets, weights), expected)
+
+
+def test_huber_colour_is_quadratic_within_a_tenth_and_has_slope_one_beyond():
+    errors = torch.tensor([0.05, -0.1, 0.3])
+    found = [
+        colour_loss(error.expand(1, 3), EMPTY_3.new_zeros(1, 3), torch.ones(1), "huber")
+        for error in errors
+    ]
+    assert torch.allclose(torch.stack(found), torch.tensor([0.05**2 / 0.2, 0.05, 0.25]))
+
+
+def test_mask_loss_is_the_cross_entropy():
+    opacities, masks = torch.tensor([0.2, 0.9, 0.5]), torch.tensor([0.0, 1.0, 1.0])
+    expected = -(math.log(0.8) + math.log(0.9) + math.log(0.5)) / 3
+    assert float(mask_loss(opacities, masks)) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("opacity", [0.0, 1.0])
+def test_mask_loss_of_a_sure_error_is_bounded(opacity: float):
+    loss = mask_loss(torch.tensor([opacity]), torch.tensor([1.0 - opacity]))
+    assert float(loss) == pytest.approx(-math.log(1e-3), rel=1e-3)
+
+
+def test_eikonal_is_the_squared_deviation_from_length_one():
+    gradients = torch.tensor([[2.0, 0.0, 0.0], [0.0, 0.6, 0.8], [0.0, 0.0, 0.0]])
+    assert torch.allclose(eikonal_loss(gradients), torch.tensor(2.0 / 3), atol=1e-5)
+
+
+def test_hull_loss_counts_only_what_is_nearer_than_the_hull():
+    loss = hull_loss(torch.tensor([0.1, 0.3, -0.2]), torch.tensor([0.2, 0.2, -0.5]))
+    assert torch.allclose(loss, torch.tensor(0.1 / 3))
+
+
+def test_depth_loss_counts_known_pixels_only():
+    depths, opacities = torch.tensor([1.0, 2.0, 5.0]), torch.tensor([1.0, 0.5, 1.0])
+    targets = torch.tensor([1.5, 4.0, 0.0])
+    assert torch.allclose(depth_loss(depths, opacities, targets), torch.tensor(0.25))
+
+
+def test_sparseness_is_one_on_the_surface_and_falls_off():
+    distances = torch.tensor([0.0, 0.02, -0.02])
+    expected = (1 + 2 * math.exp(-1.0)) / 3
+    assert float(sparseness_loss(distances, 50.0)) == pytest.approx(expected)
+
+
+def test_curvature_is_one_less_the_cosine_whatever_the_lengths():
+    gradients = torch.tensor([[1.0, 0.0, 0.0], [0.0, 3.0, 0.0]])
+    neighbours = torch.tensor([[0.0, 2.0, 0.0], [0.0, 1.0, 0.0]])
+    assert torch.allclose(curvature_loss(gradients, neighbours), torch.tensor(0.5))
+
+
+def test_silhouette_pulls_the_lowest_distance_of_each_ray_that_misses():
+    sdfs = torch.tensor([0.5, 0.2, -0.1, 0.3, 0.4]).requires_grad_()
+    rays = torch.tensor([0, 0, 1, 1, 3])  # ray 2 has no samples
+    loss = silhouette_loss(sdfs, rays, 4, 10)
+    assert torch.allclose(loss, torch.tensor(0.06))
+    loss.backward()
+    assert torch.allclose(sdfs.grad, torch.tensor([0.0, 0.1, 0.0, 0.0, 0.1]))
+
+
+def test_losses_vanish_at_the_truth():
+    rgbs, normals = uniform(4, 3), torch.nn.functional.normalize(uniform(4, 3), dim=1)
+    depths = uniform(4)
+    for kind in ("l1", "huber"):
+        assert colour_loss(rgbs, rgbs, torch.ones(4), kind) == 0.0
+    # The clamp leaves a thousandth of doubt.
+    assert mask_loss(torch.tensor([0.0, 1.0]), torch.tensor([0.0, 1.0])) < 1.1e-3
+    assert eikonal_loss(normals) < 1e-12
+    assert hull_loss(depths, depths) == 0.0
+    assert depth_loss(depths, torch.ones(4), depths) == 0.0
+    assert curvature_loss(normals, normals) < 1e-6
+    assert silhouette_loss(-depths, torch.tensor([0, 0, 1, 1]), 2, 2) == 0.0
+
+
+CASES = {
+    "l1": lambda v: colour_loss(v, torch.zeros_like(v), torch.ones(v.shape[0])),
+    "huber": lambda v: colour_loss(v, torch.zeros_like(v), torch.ones(v.shape[0]), "huber"),
+    "mask": lambda v: mask_loss(v[:, 0], torch.ones(v.shape[0])),
+    "eikonal": eikonal_loss,
+    "hull": lambda v: hull_loss(v[:, 0], torch.ones(v.shape[0])),
+    "depth": lambda v: depth_loss(v[:, 0], v[:, 1], v[:, 2].detach()),
+    "sparseness": lambda v: sparseness_loss(v[:, 0]),
+    "curvature": lambda v: curvature_loss(v, v.flip(1)),
+    "silhouette": lambda v: silhouette_loss(v[:, 0], torch.arange(v.shape[0]), v.shape[0] + 1, 5),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("value", [None, 0.0, 1.0, 1e4])
+def test_losses_and_gradients_are_finite(name: str, value: float | None):
+    values = uniform(6, 3) if value is None else torch.full((6, 3), value)
+    values.requires_grad_()
+    loss = CASES[name](values)
+    loss.backward()
+    assert torch.isfinite(loss) and loss >= 0 and torch.isfinite(values.grad).all()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_losses_of_nothing_are_zero(name: str):
+    assert CASES[name](EMPTY_3) == 0.0
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_losses_do_not_hide_nan(name: str):
+    values = uniform(6, 3)
+    values[2] = math.nan
+    if name == "depth":
+        assert torch.isnan(depth_loss(values[:, 0], values[:, 1], torch.ones(6)))
+    else:
+        assert torch.isnan(CASES[name](values))
+
+
+def test_weights_below_zero_and_unknown_kinds_are_refused():
+    with pytest.raises(ValueError, match=r"losses\.eikonal is -1"):
+        LossConfig(eikonal=-1.0)
+    with pytest.raises(ValueError, match=r"losses\.colour_kind is 'l2'; allowed: l1, huber"):
+        LossConfig(colour_kind="l2")  # pyright: ignore[reportArgumentType]

@@ -25,7 +25,8 @@ class Encoder(nn.Module):
         n_tangents: int,
         released: float,
     ) -> Tensor:  # (N, 1 + n_tangents, n_features)
-        """Returns jets: row 0 the features, rows 1..3 their derivatives by x, y, z when `n_tangents` is 3.
+        """Returns jets: row 0 the features, rows 1..3 their derivatives by x, y, z when
+        `n_tangents` is 3.
 
-        `released` in [0, 1] is how much of the fine detail takes part (coarse to fine); 1 is all of it.
+        `released` in [0, 1] is how much of the fine detail takes part (coarse to fine); 1: all.
         """

@@ -13,14 +13,14 @@ from .base import Encoder
 
 @dataclass(frozen=True)
 class FrequencyConfig:
-    """Sines and cosines of positions at octaves; what the published ResFields use instead of a grid."""
+    """Sines and cosines of positions at octaves, which the published ResFields take."""
 
     kind: Literal["frequency"] = "frequency"
     """Which encoder this is."""
     n_frequencies: int = 6
     """Octaves; the output has 6 features for each."""
     start_frequencies: int = 4
-    """Octaves active at the start; the rest are released over the first half of training."""
+    """Octaves active at the start; the rest are released by `network.release_end`."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.n_frequencies <= 16:
@@ -42,7 +42,9 @@ class Frequency(Encoder):
         n_frequencies = self.config.n_frequencies
         octaves = torch.arange(n_frequencies, device=positions.device)
         factors = math.pi * 2.0**octaves
-        active = self.config.start_frequencies + released * (n_frequencies - self.config.start_frequencies)
+        active = self.config.start_frequencies + released * (
+            n_frequencies - self.config.start_frequencies
+        )
         weights = (active - octaves).clamp(0.0, 1.0)[None, :, None]
         angles = factors[None, :, None] * positions[:, None, :]  # (N, k, 3)
         sines, cosines = weights * angles.sin(), weights * angles.cos()

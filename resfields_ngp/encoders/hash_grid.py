@@ -1,7 +1,8 @@
 """Hash grids that change over time: 3-D with residual features, and 4-D.
 
-Interpolation in a table is linear, so it commutes with the ResFields sum: each entry stores its base and its R
-residual features side by side and a look-up contracts them with the frame's coefficients inside the kernel.
+Interpolation in a table is linear, so it commutes with the ResFields sum: each entry stores its
+base and its R residual features side by side and a look-up contracts them with the frame's
+coefficients inside the kernel.
 """
 
 from __future__ import annotations
@@ -12,15 +13,14 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from ..backends.base import Backend, GridSpec
-from ..records import FrameSlices, frame_time
+from ..backends.base import GridSpec
 from ..resfield import ResFieldConfig, TimeCoefficients
 from .base import Encoder
 
 
 @dataclass(frozen=True)
 class HashGridConfig:
-    """3-D multiresolution hash grid (instant-NGP, arXiv:2201.05989) with time residuals in its features."""
+    """3-D multiresolution hash grid (instant-NGP, arXiv:2201.05989) whose features have residuals."""
 
     kind: Literal["hash_grid"] = "hash_grid"
     """Which encoder this is."""
@@ -37,7 +37,7 @@ class HashGridConfig:
     n_residuals: int = 3
     """Residual features stored beside each feature; 0 switches them off (plain instant-NGP)."""
     start_levels: int = 4
-    """Levels active at the start; the rest are released one by one over the first half of training."""
+    """Levels active at the start; the rest are released one by one, by `network.release_end`."""
 
     def __post_init__(self) -> None:
         _check_grid(self.n_levels, self.log2_hashmap_size, self.per_level_scale)
@@ -47,7 +47,7 @@ class HashGridConfig:
 
 @dataclass(frozen=True)
 class HashGrid4DConfig:
-    """4-D hash grid over (x, y, z, time); each look-up blends the two time slices around its frame."""
+    """4-D hash grid over (x, y, z, time); a look-up blends the two time slices around its frame."""
 
     kind: Literal["hash_grid_4d"] = "hash_grid_4d"
     """Which encoder this is."""
@@ -64,12 +64,14 @@ class HashGrid4DConfig:
     base_time_resolution: int = 2
     """Time slices of the coarsest level; they grow with the level up to one a frame."""
     start_levels: int = 4
-    """Levels active at the start; the rest are released one by one over the first half of training."""
+    """Levels active at the start; the rest are released one by one, by `network.release_end`."""
 
     def __post_init__(self) -> None:
         _check_grid(self.n_levels, self.log2_hashmap_size, self.per_level_scale)
         if self.base_time_resolution < 1:
-            raise ValueError(f"encoder.base_time_resolution is {self.base_time_resolution}; allowed: 1 or more")
+            raise ValueError(
+                f"encoder.base_time_resolution is {self.base_time_resolution}; allowed: 1 or more"
+            )
 
 
 def _check_grid(n_levels: int, log2_hashmap_size: int, per_level_scale: float) -> None:
@@ -89,7 +91,9 @@ class _Grid(Encoder):
         self.spec = spec
         self.start_levels = start_levels
         self.n_features = spec.n_features
-        self.table = nn.Parameter(torch.empty(spec.table_shape).uniform_(-1e-4, 1e-4, generator=generator))
+        self.table = nn.Parameter(
+            torch.empty(spec.table_shape).uniform_(-1e-4, 1e-4, generator=generator)
+        )
 
     def level_weights(self, released: float) -> Tensor:
         """Returns (L,) weights in [0, 1]: levels fade in one after the other (BARF, Nerfies)."""
@@ -115,7 +119,9 @@ class HashGrid(_Grid):
         )
         super().__init__(spec, config.start_levels, generator)
         if n_residuals:
-            self.coefficients = TimeCoefficients(n_frames, (spec.n_levels, n_residuals), ResFieldConfig())
+            self.coefficients = TimeCoefficients(
+                n_frames, (spec.n_levels, n_residuals), ResFieldConfig()
+            )
             self.coefficients.knots.data.normal_(0.0, 1.0, generator=generator)
 
     def forward(self, positions, slices, backend, n_tangents, released):
@@ -125,7 +131,9 @@ class HashGrid(_Grid):
         if self.spec.n_channels > 1:
             coefficients = torch.cat([coefficients, self.coefficients(slices.frames)], dim=2)
         coefficients = coefficients * self.level_weights(released)[:, None]
-        return backend.hash_grid(positions, slices, coefficients, None, self.table, self.spec, n_tangents)
+        return backend.hash_grid(
+            positions, slices, coefficients, None, self.table, self.spec, n_tangents
+        )
 
 
 class HashGrid4D(_Grid):
@@ -136,7 +144,8 @@ class HashGrid4D(_Grid):
     def __init__(self, config: HashGrid4DConfig, n_frames: int, generator: torch.Generator) -> None:
         growth = (n_frames / config.base_time_resolution) ** (1.0 / max(config.n_levels - 1, 1))
         resolutions = tuple(
-            min(n_frames, round(config.base_time_resolution * growth**level)) for level in range(config.n_levels)
+            min(n_frames, round(config.base_time_resolution * growth**level))
+            for level in range(config.n_levels)
         )
         spec = GridSpec(
             config.n_levels,
@@ -152,16 +161,18 @@ class HashGrid4D(_Grid):
 
     def time_slices(self, frames: tuple[int, ...]) -> tuple[Tensor, Tensor]:
         """Returns the (T, L, 2) slices around each frame and their (T, L, 2) weights."""
-        times = torch.tensor([frame_time(frame, self.n_frames) for frame in frames])
         last = torch.tensor(self.spec.time_resolutions) - 1
-        at = times[:, None] * last
+        # Multiplied first, in float64: a frame at a slice is there exactly.
+        at = torch.tensor(frames, dtype=torch.float64)[:, None] * last / max(self.n_frames - 1, 1)
         low = torch.minimum(at.floor(), (last - 1).clamp(min=0)).long()
         high = torch.minimum(low + 1, last)
-        fraction = at - low
+        fraction = (at - low).float()
         return torch.stack([low, high], 2), torch.stack([1.0 - fraction, fraction], 2)
 
     def forward(self, positions, slices, backend, n_tangents, released):
         """See `Encoder.forward`."""
         slots, weights = self.time_slices(slices.frames)
         coefficients = weights.to(self.table.device) * self.level_weights(released)[:, None]
-        return backend.hash_grid(positions, slices, coefficients, slots, self.table, self.spec, n_tangents)
+        return backend.hash_grid(
+            positions, slices, coefficients, slots, self.table, self.spec, n_tangents
+        )

@@ -12,10 +12,11 @@ def spherical_harmonics(
     directions: Tensor,  # (N, 3) unit
     degree: int,
 ) -> Tensor:  # (N, degree**2)
-    """Evaluates the real spherical harmonics of bands 0 .. degree - 1, as tiny-cuda-nn's SphericalHarmonics.
+    """Evaluates the real spherical harmonics of bands 0 .. degree - 1, as tiny-cuda-nn's
+    SphericalHarmonics.
 
-    Orthonormal on the sphere (Sloan, Efficient Spherical Harmonic Evaluation, 2013); tiny-cuda-nn takes
-    directions mapped to [0, 1] and undoes that, here they are plain unit vectors.
+    Orthonormal on the sphere (Sloan, Efficient Spherical Harmonic Evaluation, 2013); tiny-cuda-nn
+    takes directions mapped to [0, 1] and undoes that, here they are plain unit vectors.
 
     Raises:
         ValueError: `degree` is not 1 to 4.

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from .backends.base import Backend, MlpSpec
-from .encoders import ENCODERS, EncoderConfig
-from .heads import HEADS, HeadConfig
+from .encoders import ENCODERS, Encoder, EncoderConfig
+from .heads import HEADS, Head, HeadConfig
 from .mlp import ResFieldMlp
 from .records import FrameSlices, check_shape
 from .resfield import ResFieldConfig
@@ -24,7 +25,7 @@ class NetworkConfig:
 
     n_neurons: int = 64
     """Width of the hidden layers, a multiple of 16 up to 128."""
-    n_hidden_layers: int = 2
+    n_hidden_layers: int = 1
     """Hidden layers."""
     release_end: float = 0.5
     """Fraction of training by which all of the encoder's detail takes part (coarse to fine)."""
@@ -36,6 +37,9 @@ class NetworkConfig:
 
 class Field(nn.Module):
     """A field over space and time."""
+
+    trained: Tensor
+    """() float64, see `trained_fraction`."""
 
     def __init__(
         self,
@@ -50,10 +54,16 @@ class Field(nn.Module):
         super().__init__()
         self.config = network
         self.backend = backend
-        self.encoder = ENCODERS[encoder.kind](encoder, n_frames, generator)  # pyright: ignore
-        self.head = HEADS[head.kind](head, n_frames, residual, generator)  # pyright: ignore
+        # A registry's key names the class that takes this very config, which types cannot say.
+        make_encoder: Any = ENCODERS[encoder.kind]
+        make_head: Any = HEADS[head.kind]
+        self.encoder: Encoder = make_encoder(encoder, n_frames, generator)
+        self.head: Head = make_head(head, n_frames, residual, generator)
         spec = MlpSpec(
-            self.encoder.n_features + 3, self.head.n_outputs, network.n_neurons, network.n_hidden_layers
+            self.encoder.n_features + 3,
+            self.head.n_outputs,
+            network.n_neurons,
+            network.n_hidden_layers,
         )
         self.trunk = ResFieldMlp(spec, n_frames, residual, generator)
         self.register_buffer("trained", torch.zeros((), dtype=torch.float64))
@@ -70,7 +80,7 @@ class Field(nn.Module):
         fraction: float,
         n_tangents: int,
     ) -> Tensor:  # (N, 1 + n_tangents, n_outputs)
-        """Returns the geometry network's outputs, with derivatives by position when `n_tangents` is 3.
+        """Returns the geometry network's outputs, with derivatives when `n_tangents` is 3.
 
         Args:
             positions: Where.
@@ -79,21 +89,20 @@ class Field(nn.Module):
             n_tangents: 0 or 3.
         """
         check_shape("positions", positions, "N 3")
-        released = min(1.0, fraction / self.config.release_end) if self.config.release_end > 0 else 1.0
+        end = self.config.release_end
+        released = min(1.0, fraction / end) if end > 0 else 1.0
         jets = self.encoder(positions, slices, self.backend, n_tangents, released)
-        return self.trunk(torch.cat([jets, position_jets(positions, n_tangents)], dim=2), slices, self.backend)
+        inputs = torch.cat([jets, position_jets(positions, n_tangents)], dim=2)
+        return self.trunk(inputs, slices, self.backend)
 
     @torch.no_grad()
     def sdfs(self, positions: Tensor, frame: int) -> Tensor:
-        """Returns (N,) the head's level function at one frame: negative inside, 0 on the surface, model units.
+        """Returns (N,) the head's level function at one frame: negative inside, 0 on the surface.
 
-        Not differentiable; runs in bounded memory.
+        Model units where it is a distance. Not differentiable; runs in bounded memory.
         """
-        chunks = [
-            self.head.levels(self._values(part, frame))
-            for part in positions.split(QUERY_ROWS)
-        ]
-        return torch.cat(chunks) if chunks else positions.new_zeros(0)
+        parts = positions.split(QUERY_ROWS)
+        return torch.cat([self.head.levels(self._values(part, frame)) for part in parts])
 
     @torch.no_grad()
     def normals(self, positions: Tensor, frame: int) -> Tensor:
@@ -102,13 +111,16 @@ class Field(nn.Module):
 
     @torch.no_grad()
     def rgbs(self, positions: Tensor, frame: int, directions: Tensor | None = None) -> Tensor:
-        """Returns (N, 3) colours seen along `directions` (N, 3), or head-on where None. Not differentiable."""
-        views = [None] * (-(-positions.shape[0] // QUERY_ROWS)) if directions is None else directions.split(QUERY_ROWS)
-        chunks = [positions.new_zeros(0, 3)]
-        for part, view in zip(positions.split(QUERY_ROWS), views, strict=False):
-            jets, normals = self._surface(part, frame)
-            slices = FrameSlices.single(frame, part.shape[0])
-            chunks.append(self.head.rgbs(jets, -normals if view is None else view, slices, self.backend))
+        """Returns (N, 3) colours seen along `directions` (N, 3), head-on where None.
+
+        Not differentiable.
+        """
+        chunks = []
+        for rows in torch.arange(positions.shape[0]).split(QUERY_ROWS):
+            jets, normals = self._surface(positions[rows], frame)
+            views = -normals if directions is None else directions[rows]
+            slices = FrameSlices.single(frame, len(rows))
+            chunks.append(self.head.rgbs(jets, views, slices, self.backend))
         return torch.cat(chunks)
 
     def _values(self, positions: Tensor, frame: int) -> Tensor:
@@ -117,10 +129,11 @@ class Field(nn.Module):
 
     def _surface(self, positions: Tensor, frame: int) -> tuple[Tensor, Tensor]:
         """Returns the jets and the unit normals at one frame."""
-        jets = self.query(positions, FrameSlices.single(frame, positions.shape[0]), self.trained_fraction, 3)
+        slices = FrameSlices.single(frame, positions.shape[0])
+        jets = self.query(positions, slices, self.trained_fraction, 3)
         outputs = jets.shape[2]
         with torch.enable_grad():
-            # A head's level is a function of the outputs; its gradient is the chain rule through them.
+            # A head's level is a function of the outputs: its gradient is their chain rule.
             values = jets[:, 0].detach().requires_grad_()
             slopes = torch.autograd.grad(self.head.levels(values).sum(), values)[0]
         gradients = (jets[:, 1:] * slopes.view(-1, 1, outputs)).sum(2)

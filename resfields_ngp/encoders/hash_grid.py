@@ -20,7 +20,7 @@ from .base import Encoder
 
 @dataclass(frozen=True)
 class HashGridConfig:
-    """3-D multiresolution hash grid (instant-NGP, arXiv:2201.05989) whose features have residuals."""
+    """3-D multiresolution hash grid (instant-NGP, arXiv:2201.05989), features with residuals."""
 
     kind: Literal["hash_grid"] = "hash_grid"
     """Which encoder this is."""

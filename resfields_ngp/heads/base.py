@@ -11,7 +11,10 @@ from ..records import FrameSlices
 
 
 class Head(nn.Module):
-    """Turns the geometry network's outputs into what the renderer and the mesher need; the renderer knows only alphas."""
+    """Turns the geometry network's outputs into what renderer and mesher need.
+
+    The renderer knows only alphas.
+    """
 
     n_outputs: int
     """Outputs of the geometry network that this head reads."""
@@ -20,7 +23,7 @@ class Head(nn.Module):
 
     @abstractmethod
     def sharpness(self, fraction: float) -> Tensor | float:
-        """Returns how fast opacity rises across the surface, per model unit, at a fraction of training."""
+        """Returns how fast opacity rises across the surface, per model unit."""
 
     @abstractmethod
     def alphas(
@@ -47,11 +50,11 @@ class Head(nn.Module):
         self,
         values: Tensor,  # (N, n_outputs)
     ) -> Tensor:  # (N,)
-        """Returns a function that is negative inside and 0 on the surface; model units where it is a distance."""
+        """Returns a function negative inside and 0 on the surface; model units if a distance."""
 
 
 def unit(
     vectors: Tensor,  # (N, 3)
 ) -> Tensor:  # (N, 3)
-    """Returns the vectors at length 1, and (nearly) zero where they have none; quicker than torch's `normalize`."""
+    """Returns the vectors at length 1, those (nearly) 0 as they are; quicker than `normalize`."""
     return vectors * (vectors * vectors).sum(1, keepdim=True).clamp(min=1e-12).rsqrt()

@@ -25,7 +25,7 @@ class NerfConfig:
     surface_density: float = 50.0
     """Density, per model unit, that the mesh takes for the surface."""
     view_degree: int = 3
-    """Bands of spherical harmonics of the view direction that colours may depend on, 0 (none) to 4."""
+    """Bands of spherical harmonics of the view direction that colours depend on, 0 (none) to 4."""
     n_geometry_features: int = 15
     """Features that the geometry network hands to the colour network."""
     n_neurons: int = 64
@@ -41,24 +41,31 @@ class NerfConfig:
 
 
 class NerfHead(Head):
-    """``density = 10 exp(output)``, so that an untrained field is thinly filled; colour from features and direction."""
+    """``density = 10 exp(output)``, thin at the start; colour from features and direction."""
 
     Config = NerfConfig
 
     def __init__(
-        self, config: NerfConfig, n_frames: int, residual: ResFieldConfig, generator: torch.Generator
+        self,
+        config: NerfConfig,
+        n_frames: int,
+        residual: ResFieldConfig,
+        generator: torch.Generator,
     ) -> None:
         super().__init__()
         self.config = config
         self.n_outputs = 1 + config.n_geometry_features
         self.n_tangents = 0
         spec = MlpSpec(
-            config.n_geometry_features + config.view_degree**2, 3, config.n_neurons, config.n_hidden_layers
+            config.n_geometry_features + config.view_degree**2,
+            3,
+            config.n_neurons,
+            config.n_hidden_layers,
         )
         self.colour = ResFieldMlp(spec, n_frames, residual, generator)
 
     def sharpness(self, fraction: float) -> float:
-        """Returns the density that counts as surface: opacity rises as ``1 - exp(-density * length)``."""
+        """Returns the surface's density: opacity rises as ``1 - exp(-density * length)``."""
         return self.config.surface_density
 
     def densities(self, values: Tensor) -> Tensor:
@@ -69,7 +76,9 @@ class NerfHead(Head):
         """See `Head.alphas`."""
         return -torch.expm1(-self.densities(jets[:, 0]) * lengths)
 
-    def rgbs(self, jets: Tensor, directions: Tensor, slices: FrameSlices, backend: Backend) -> Tensor:
+    def rgbs(
+        self, jets: Tensor, directions: Tensor, slices: FrameSlices, backend: Backend
+    ) -> Tensor:
         """See `Head.rgbs`."""
         inputs = [jets[:, 0, 1:]]
         if self.config.view_degree:
@@ -77,5 +86,5 @@ class NerfHead(Head):
         return torch.sigmoid(self.colour(torch.cat(inputs, dim=1)[:, None], slices, backend)[:, 0])
 
     def levels(self, values: Tensor) -> Tensor:
-        """See `Head.levels`: ``log(surface_density / density)``, scaled to change by about a cell's width."""
+        """See `Head.levels`: ``log(surface_density / density)``, about a cell's width an e-fold."""
         return 0.01 * torch.log(self.config.surface_density / self.densities(values))

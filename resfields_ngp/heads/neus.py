@@ -1,7 +1,7 @@
-"""Dynamic surfaces: a signed distance whose logistic (NeuS) or Laplace (VolSDF) distribution gives opacity.
+"""Dynamic surfaces: opacity is a logistic (NeuS) or Laplace (VolSDF) function of signed distance.
 
 Vocabulary
-    sharpness   1 / s of NeuS's logistic density and 1 / beta of VolSDF's Laplace density, per model unit.
+    sharpness   1 / s of NeuS's logistic density, 1 / beta of VolSDF's Laplace; per model unit.
     cosines     direction . gradient: negative where the ray enters the surface.
 """
 
@@ -29,27 +29,27 @@ class NeusConfig:
     kind: Literal["neus"] = "neus"
     """Which head this is."""
     density: Literal["logistic", "laplace"] = "logistic"
-    """Opacity from the distance: logistic (NeuS, arXiv:2106.10689) or Laplace (VolSDF, arXiv:2106.12052)."""
+    """Opacity: logistic (NeuS, arXiv:2106.10689) or Laplace (VolSDF, arXiv:2106.12052)."""
     sharpness_start: float = 40.0
     """Sharpness at the first step, per model unit (the model box is one unit wide)."""
     sharpness_end: float = 600.0
-    """Sharpness at the end; it grows geometrically, times a learned correction of at most a factor of 2."""
+    """Sharpness at the end; grows geometrically, times a learned correction of at most 2."""
     cosine_anneal: float = 0.2
-    """Fraction of training over which back-facing samples still receive gradients (NeuS's cos annealing)."""
+    """Fraction of training in which back faces receive gradients (NeuS's cos annealing)."""
     view_degree: int = 0
-    """Bands of spherical harmonics of the view direction that colours may depend on, 0 (none) to 4."""
+    """Bands of spherical harmonics of the view direction that colours depend on, 0 (none) to 4."""
     n_geometry_features: int = 15
     """Features that the geometry network hands to the colour network."""
     n_neurons: int = 64
     """Width of the colour network."""
-    n_hidden_layers: int = 2
+    n_hidden_layers: int = 1
     """Hidden layers of the colour network."""
 
     def __post_init__(self) -> None:
         if not 0.0 < self.sharpness_start <= self.sharpness_end:
             raise ValueError(
-                f"head.sharpness_start is {self.sharpness_start} and sharpness_end {self.sharpness_end}; "
-                "allowed: 0 < start <= end"
+                f"head.sharpness_start is {self.sharpness_start} and sharpness_end "
+                f"{self.sharpness_end}; allowed: 0 < start <= end"
             )
         if not 0 <= self.view_degree <= 4:
             raise ValueError(f"head.view_degree is {self.view_degree}; allowed: 0 to 4")
@@ -61,7 +61,11 @@ class NeusHead(Head):
     Config = NeusConfig
 
     def __init__(
-        self, config: NeusConfig, n_frames: int, residual: ResFieldConfig, generator: torch.Generator
+        self,
+        config: NeusConfig,
+        n_frames: int,
+        residual: ResFieldConfig,
+        generator: torch.Generator,
     ) -> None:
         super().__init__()
         self.config = config
@@ -88,12 +92,15 @@ class NeusHead(Head):
         return logistic_alphas(sdfs, self._annealed(cosines, fraction), lengths, sharpness)
 
     def _annealed(self, cosines: Tensor, fraction: float) -> Tensor:
-        """Mixes in half of the back-facing cosines early on, so that a wrong start can turn around (NeuS)."""
-        ratio = min(1.0, fraction / self.config.cosine_anneal) if self.config.cosine_anneal > 0 else 1.0
+        """Mixes in half the back-facing cosines early: a wrong start can turn around (NeuS)."""
+        end = self.config.cosine_anneal
+        ratio = min(1.0, fraction / end) if end > 0 else 1.0
         front = -(-cosines).relu()
         return ratio * front - (1.0 - ratio) * (0.5 - 0.5 * cosines).relu()
 
-    def rgbs(self, jets: Tensor, directions: Tensor, slices: FrameSlices, backend: Backend) -> Tensor:
+    def rgbs(
+        self, jets: Tensor, directions: Tensor, slices: FrameSlices, backend: Backend
+    ) -> Tensor:
         """See `Head.rgbs`."""
         normals = unit(jets[:, 1:, 0])
         inputs = [jets[:, 0, 1:], normals]
@@ -114,12 +121,14 @@ def logistic_alphas(
 ) -> Tensor:  # (N,)
     """Opacity of an interval through a locally plane surface (NeuS, Eq. 13).
 
-    ``(Phi(f_0) - Phi(f_1)) / Phi(f_0)`` with Phi the logistic distribution and f_0, f_1 the distances at the
-    ends. Written as ``1 - exp(log Phi(f_1) - log Phi(f_0))`` it neither overflows nor divides by zero.
+    ``(Phi(f_0) - Phi(f_1)) / Phi(f_0)`` with Phi the logistic distribution and f_0, f_1 the
+    distances at the ends. As ``1 - exp(log Phi(f_1) - log Phi(f_0))`` it neither overflows nor
+    divides by zero.
     """
     half = 0.5 * cosines * lengths
     logs = torch.nn.functional.logsigmoid
-    return -torch.expm1((logs((sdfs + half) * sharpness) - logs((sdfs - half) * sharpness)).clamp(max=0.0))
+    ends, starts = logs((sdfs + half) * sharpness), logs((sdfs - half) * sharpness)
+    return -torch.expm1((ends - starts).clamp(max=0.0))
 
 
 def laplace_alphas(
@@ -127,7 +136,7 @@ def laplace_alphas(
     lengths: Tensor,  # (N,)
     sharpness: Tensor | float,
 ) -> Tensor:  # (N,)
-    """Opacity with VolSDF's density, ``sharpness * Psi(-sdf)``, Psi the Laplace distribution (its Eq. 2 and 3)."""
+    """Opacity with VolSDF's density ``sharpness * Psi(-sdf)``, Psi the Laplace CDF (its Eq. 2)."""
     decay = 0.5 * torch.exp(-sdfs.abs() * sharpness)
     densities = sharpness * torch.where(sdfs > 0, decay, 1.0 - decay)
     return -torch.expm1(-densities * lengths)

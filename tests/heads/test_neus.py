@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from resfields_ngp.backends import open_backend
+from resfields_ngp.heads import NeusConfig, NeusHead
+from resfields_ngp.heads.base import unit
+from resfields_ngp.heads.neus import laplace_alphas, logistic_alphas
+from resfields_ngp.records import FrameSlices
+from resfields_ngp.resfield import ResFieldConfig
+
+BACKEND = open_backend("reference", "cpu")
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def neus_head(**settings) -> NeusHead:
+    chosen = {"sharpness_start": 20.0, "sharpness_end": 500.0, "cosine_anneal": 0.2} | settings
+    config = NeusConfig(n_geometry_features=4, n_neurons=16, n_hidden_layers=1, **chosen)
+    return NeusHead(config, 3, ResFieldConfig(rank=2), seeded())
+
+
+def some_jets(n: int = 12) -> torch.Tensor:
+    return torch.randn(n, 4, 5, generator=seeded(1))
+
+
+def some_directions(n: int = 12) -> torch.Tensor:
+    return unit(torch.randn(n, 3, generator=seeded(2)))
+
+
+def intervals(n: int, uneven: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
+    """Returns middles and lengths of n intervals that fill [0, 1], float64."""
+    cuts = torch.rand(n - 1, generator=seeded(), dtype=torch.float64).sort().values
+    if not uneven:
+        cuts = torch.arange(1, n, dtype=torch.float64) / n
+    bounds = torch.cat([torch.zeros(1), cuts, torch.ones(1)])
+    return 0.5 * (bounds[1:] + bounds[:-1]), bounds.diff()
+
+
+@pytest.mark.parametrize("cosine", [-1.0, -0.3])
+@pytest.mark.parametrize("sharpness", [5.0, 80.0])
+@pytest.mark.parametrize("n", [1, 7, 60])
+def test_logistic_alphas_match_closed_form_for_a_plane(n: int, sharpness: float, cosine: float):
+    middles, lengths = intervals(n)
+    plane = 0.1
+    sdfs = plane + cosine * middles
+    alphas = logistic_alphas(sdfs, torch.full_like(sdfs, cosine), lengths, sharpness)
+    # 1 - alpha is a ratio of Phi at an interval's ends: the product over a ray telescopes.
+    start = 1.0 / (1.0 + math.exp(-sharpness * plane))
+    end = 1.0 / (1.0 + math.exp(-sharpness * (plane + cosine)))
+    assert float((1.0 - alphas).prod()) == pytest.approx(end / start, rel=1e-9)
+
+
+def test_logistic_alphas_are_zero_where_the_ray_leaves_or_grazes():
+    sdfs, lengths = torch.linspace(-1, 1, 9), torch.full((9,), 0.1)
+    assert not logistic_alphas(sdfs, torch.zeros(9), lengths, 100.0).any()
+
+
+@pytest.mark.parametrize("sharpness", [5.0, 80.0])
+def test_laplace_alphas_match_the_integral_for_a_plane(sharpness: float):
+    middles, lengths = intervals(4000, uneven=False)
+    plane = 0.4
+    alphas = laplace_alphas(plane - middles, lengths, sharpness)
+    before = 0.5 * (1.0 - math.exp(-sharpness * plane))
+    depth = 1.0 - plane
+    behind = sharpness * depth - 0.5 * (1.0 - math.exp(-sharpness * depth))
+    assert float((1.0 - alphas).log().sum()) == pytest.approx(-(before + behind), rel=1e-5)
+
+
+@pytest.mark.parametrize("sharpness", [1.0, 1e3, 1e6, 1e9])
+@pytest.mark.parametrize("kind", ["logistic", "laplace"])
+def test_alphas_and_gradients_are_finite_however_sharp(kind: str, sharpness: float):
+    sdfs = torch.tensor([-1.0, -1e-3, 0.0, 1e-8, 1e-3, 1.0]).requires_grad_()
+    cosines = torch.tensor([-1.0, -0.5, 0.0, -1e-6, -1.0, -1.0]).requires_grad_()
+    steepness = torch.tensor(sharpness).requires_grad_()
+    for length in (0.0, 1e-4, 1.0):
+        lengths = torch.full((6,), length)
+        if kind == "logistic":
+            alphas = logistic_alphas(sdfs, cosines, lengths, steepness)
+        else:
+            alphas = laplace_alphas(sdfs, lengths, steepness)
+        assert (alphas >= 0).all() and (alphas <= 1).all()
+        alphas.sum().backward()
+    for leaf in (sdfs, cosines, steepness):
+        assert leaf.grad is None or torch.isfinite(leaf.grad).all()
+
+
+@pytest.mark.parametrize("density", ["logistic", "laplace"])
+def test_alphas_of_the_head_are_its_densitys(density):
+    head, jets, lengths = neus_head(density=density), some_jets(), torch.full((12,), 0.02)
+    directions = some_directions()
+    found = head.alphas(jets, directions, lengths, 1.0)
+    if density == "logistic":
+        cosines = (directions * jets[:, 1:, 0]).sum(1).clamp(max=0.0)
+        expected = logistic_alphas(jets[:, 0, 0], cosines, lengths, head.sharpness(1.0))
+    else:
+        expected = laplace_alphas(jets[:, 0, 0], lengths, head.sharpness(1.0))
+    assert torch.allclose(found, expected)
+
+
+def test_back_faces_have_gradients_early_only():
+    jets = torch.zeros(1, 4, 5)
+    jets[0, 3, 0] = 1.0  # the distance grows along z; the ray leaves at a slant
+    directions, lengths = torch.tensor([[0.6, 0.0, 0.8]]), torch.tensor([0.02])
+    head = neus_head()
+    seen = [head.alphas(jets, directions, lengths, fraction).item() for fraction in (0.0, 0.1, 0.2)]
+    assert seen[0] > seen[1] > seen[2] == 0.0
+    assert neus_head(cosine_anneal=0.0).alphas(jets, directions, lengths, 0.0).item() == 0.0
+
+
+def test_sharpness_grows_geometrically_within_a_factor_of_two():
+    head = neus_head()
+    found = [head.sharpness(fraction).item() for fraction in (0.0, 0.5, 1.0)]
+    assert found == pytest.approx([20.0, 100.0, 500.0], rel=1e-5)
+    for correction, factor in ((-1e3, 0.5), (1e3, 2.0)):
+        head.log_correction.data.fill_(correction)
+        assert head.sharpness(1.0).item() == pytest.approx(500.0 * factor, rel=1e-5)
+
+
+def test_normals_have_unit_length_and_no_nan_where_there_is_none():
+    vectors = torch.randn(50, 3, generator=seeded()) * torch.logspace(-5, 5, 50)[:, None]
+    assert torch.allclose(unit(vectors).norm(dim=1), torch.ones(50), atol=1e-5)
+    nothing = torch.zeros(2, 3).requires_grad_()
+    unit(nothing).sum().backward()
+    assert not unit(nothing).any() and torch.isfinite(nothing.grad).all()
+
+
+@pytest.mark.parametrize("view_degree", [0, 3])
+def test_colours_depend_on_the_view_only_where_asked(view_degree: int):
+    head, slices = neus_head(view_degree=view_degree), FrameSlices((0, 2), (0, 5, 12))
+    rgbs = head.rgbs(some_jets(), some_directions(), slices, BACKEND)
+    assert rgbs.shape == (12, 3) and (rgbs > 0).all() and (rgbs < 1).all()
+    others = head.rgbs(some_jets(), -some_directions(), slices, BACKEND)
+    assert torch.equal(rgbs, others) == (view_degree == 0)
+
+
+def test_colours_see_the_normal_but_not_the_length_of_its_gradient():
+    head, slices = neus_head(), FrameSlices.single(1, 12)
+    jets = some_jets()
+    rgbs = head.rgbs(jets, some_directions(), slices, BACKEND)
+    longer, turned = jets.clone(), jets.clone()
+    longer[:, 1:, 0] *= 3.0
+    turned[:, 1:, 0] *= -1.0
+    assert torch.allclose(head.rgbs(longer, some_directions(), slices, BACKEND), rgbs, atol=1e-6)
+    assert not torch.allclose(head.rgbs(turned, some_directions(), slices, BACKEND), rgbs)
+
+
+def test_the_level_is_the_signed_distance():
+    values = some_jets()[:, 0]
+    assert torch.equal(neus_head().levels(values), values[:, 0])
+
+
+def test_settings_out_of_range_are_refused():
+    with pytest.raises(ValueError, match=r"head\.sharpness_start is 30.* sharpness_end 20"):
+        NeusConfig(sharpness_start=30.0, sharpness_end=20.0)
+    with pytest.raises(ValueError, match=r"head\.view_degree is 5; allowed: 0 to 4"):
+        NeusConfig(view_degree=5)

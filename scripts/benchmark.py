@@ -78,7 +78,7 @@ def ablation(options: Namespace, settings: Settings) -> None:
     ledger = Ledger(options.table, describe_ablation)
     shared = {**budget(options.seconds, options.steps), **settings}
     path = capture_at(options.capture, RUNS)
-    ablate(path, shared, chosen, _numbers(options.seeds), RUNS / "ablation", ledger)
+    ablate(path, shared, chosen, _numbers(options.seeds), options.out, ledger)
     _finish(ledger)
 
 
@@ -91,7 +91,7 @@ def collapse(options: Namespace, settings: Settings) -> None:
     ledger = Ledger(options.table, describe_collapse)
     shared = {**budget(options.seconds, options.steps), **settings}
     paths = [capture_at(name, RUNS) for name in options.captures]
-    collapse(paths, shared, _numbers(options.seeds), RUNS / "collapse", ledger)
+    collapse(paths, shared, _numbers(options.seeds), options.out, ledger)
     _finish(ledger)
 
 
@@ -153,12 +153,14 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("capture", help=synthetic)
     _add_budget(verb, 120)
     verb.add_argument("--seeds", default="0", help="seeds, separated by commas (0)")
+    _add_runs(verb, RUNS / "ablation")
     verb.add_argument("--only", default="", help="variants by name, separated by commas (all)")
 
     verb = _verb(verbs, collapse, RUNS / "collapse.md")
     verb.add_argument("captures", nargs="+", help=synthetic)
     _add_budget(verb, 60)
     verb.add_argument("--seeds", default="0,1,2,3,4", help="separated by commas (0,1,2,3,4)")
+    _add_runs(verb, RUNS / "collapse")
 
     verb = _verb(verbs, kernels, RUNS / "kernels.md")
     verb.add_argument("--points", default="16384,262144", help="points (16384,262144)")
@@ -175,8 +177,8 @@ def _parser() -> argparse.ArgumentParser:
 def _verb(verbs: Any, function: Any, table: Path) -> argparse.ArgumentParser:
     about = function.__doc__
     verb = verbs.add_parser(function.__name__, help=about, description=about)
-    shown = table.relative_to(ROOT)
-    verb.add_argument("--table", type=Path, default=table, help=f"Markdown to write ({shown})")
+    help_text = f"Markdown to write ({table.relative_to(ROOT)})"
+    verb.add_argument("--table", type=Path, default=table, help=help_text)
     verb.set_defaults(run=function)
     return verb
 
@@ -185,6 +187,11 @@ def _add_budget(verb: argparse.ArgumentParser, seconds: float) -> None:
     help_text = f"seconds of training ({seconds:g})"
     verb.add_argument("--seconds", type=float, default=seconds, help=help_text)
     verb.add_argument("--steps", type=int, default=0, help="steps in place of seconds")
+
+
+def _add_runs(verb: argparse.ArgumentParser, folder: Path) -> None:
+    help_text = f"folder of the runs ({folder.relative_to(ROOT)})"
+    verb.add_argument("--out", type=Path, default=folder, help=help_text)
 
 
 def _split(text: str) -> list[str]:

@@ -49,7 +49,8 @@ ALLOWED_GAP = 1.5
 _REDUCTION = (
     "Pictures: every frame of the held-out camera. Meshes: every third frame, "
     f"{REDUCED['meshing.resolution']} cells, {REDUCED['evaluation.points']:,} points. Chamfer: "
-    "both directions summed, normalised units. Samples per ray: the last tenth of training.\n"
+    "both directions summed, normalised units. Samples per ray: the last tenth of training. All "
+    "unless the command below says otherwise.\n"
 )
 
 
@@ -146,6 +147,7 @@ def _run_once(config: Config, names: Row, out: Path, ledger: Ledger) -> None:
         print(f"{names}: running", flush=True)
         _compile_kernels(config, out / "warm")
         known = measured_run(config, out / key)
+        del known["peak_memory_gib"]  # of all runs in this process
     training = config.training
     length = f"{training.steps} steps" if training.steps else f"{training.seconds:g} s"
     ledger.add({**known, "key": key, "budget": length, **names})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import resource
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -68,7 +69,7 @@ def machine() -> Row:
         "numba_threads": numba.get_num_threads(),
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "commit": found["git_commit"],
-        "command": " ".join(["python", *sys.argv]),
+        "command": shlex.join(["python", *sys.argv]),
     }
 
 

@@ -1,0 +1,208 @@
+"""Laws of the benchmark scripts: results outlive interruptions, watching a step changes nothing."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from resfields_ngp.backends import open_backend
+from resfields_ngp.config_tree import to_table
+from resfields_ngp.datasets.synthetic_capture import SyntheticConfig, write_synthetic
+from resfields_ngp.encoders.hash_grid import HashGrid, HashGridConfig
+from resfields_ngp.mesh import Mesh
+from resfields_ngp.mesh_files import write_mesh
+from resfields_ngp.records import FrameSlices, frame_time
+from resfields_ngp.run_folder import RunFolder
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
+
+import benchmark
+import profile_step
+from benchmarking import comparisons, stopwatch
+from benchmarking.measuring import configured
+from benchmarking.results import Ledger
+
+SYNTHETIC = SyntheticConfig(n_frames=4, n_cameras=4, size=32, n_points=500)
+TINY = [
+    *("--training.samples-per-batch", "1024", "--training.threads", "1"),
+    *("--meshing.resolution", "32", "--imaging.orbit-pictures", "0", "--imaging.video", "false"),
+    *("--evaluation.points", "500", "--hull.resolution", "32"),
+]
+
+
+@pytest.fixture(scope="module")
+def capture(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Returns a synthetic capture that trains in seconds."""
+    return write_synthetic(SYNTHETIC, tmp_path_factory.mktemp("captures") / "tiny")
+
+
+@pytest.mark.parametrize("command", ["capture", "ablation", "collapse", "kernels", "silhouettes"])
+def test_every_command_has_help(command: str, capsys):
+    with pytest.raises(SystemExit) as stop:
+        benchmark.main([command, "--help"])
+    assert stop.value.code == 0
+    assert "--table" in capsys.readouterr().out
+
+
+def test_rows_before_a_cut_off_line_are_kept(tmp_path: Path):
+    ledger = Ledger(tmp_path / "new" / "table.md", lambda rows: str([row["n"] for row in rows]))
+    ledger.add({"n": 1})
+    with open(ledger.path, "a") as file:
+        file.write('{"n": 2, "cut')
+    ledger.add({"n": 3})
+    assert [row["n"] for row in ledger.rows()] == [1, 3]
+    assert ledger.table.read_text() == "[1, 3]"
+    assert ledger.rows()[0]["torch_threads"] >= 1
+    assert ledger.find(n=3) and ledger.find(n=2) is None
+
+
+def test_every_variant_of_the_ablation_is_a_config_of_its_own(capture: Path):
+    configs = {name: configured(capture, v) for name, v in comparisons.VARIANTS.items()}
+    keys = {name: comparisons.settings_key(config) for name, config in configs.items()}
+    # One of the ranks may be the default, and is then run once.
+    n_different = len(keys) - (keys["rank 8"] == keys["residuals in both (default)"])
+    assert len(set(keys.values())) == n_different
+
+
+def test_the_key_of_a_run_does_not_depend_on_where_its_capture_is(capture: Path, tmp_path: Path):
+    moved = tmp_path / capture.name
+    moved.symlink_to(capture)
+    (tmp_path / "other").mkdir()
+    elsewhere = [configured(path, {}) for path in (capture, moved, tmp_path / "other")]
+    keys = [comparisons.settings_key(config) for config in elsewhere]
+    assert keys[0] == keys[1] != keys[2]
+
+
+@pytest.mark.parametrize(("worst", "verdict"), [(28.6, "holds"), (28.4, "collapses")])
+def test_a_seed_far_below_the_median_is_a_collapse(worst: float, verdict: str):
+    facts = {"cpu": "", "cpu_count": 1, "torch_threads": 1, "numba_threads": 1}
+    facts |= {"date": "", "commit": "", "command": "", "capture": "fox", "budget": "60 s"}
+    scores = [30.0, worst, 31.0, 30.0, 35.0]
+    rows = [{**facts, "seed": seed, "psnr": score} for seed, score in enumerate(scores)]
+    assert f"| {verdict} |" in comparisons.describe_collapse(rows)
+
+
+def test_finished_runs_are_not_run_again(capture: Path, tmp_path: Path, capsys):
+    table = tmp_path / "collapse.md"
+    command = ["collapse", str(capture), "--steps", "4", "--table", str(table), *TINY]
+    command += ["--out", str(tmp_path / "runs")]
+    assert benchmark.main([*command, "--seeds", "0"]) == 0
+    capsys.readouterr()
+    begun = time.perf_counter()
+    assert benchmark.main([*command, "--seeds", "0"]) == 0
+    assert "known already" in capsys.readouterr().out
+    assert time.perf_counter() - begun < 1.0
+    assert len(table.with_suffix(".jsonl").read_text().splitlines()) == 1
+
+
+def test_a_capture_is_scored_and_measured(capture: Path, tmp_path: Path, capsys):
+    run, table = tmp_path / "run", tmp_path / "table.md"
+    command = ["capture", str(capture), "--steps", "20", "--out", str(run), "--table", str(table)]
+    assert benchmark.main([*command, "--seed", "3", *TINY]) == 0
+    row = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert row["steps"] == 20 and row["seed"] == 3 and row["psnr"] > 10.0
+    assert 0.0 < row["train_seconds"] <= row["train_seconds_with_hull"]
+    assert row["peak_memory_gib"] > 0.05 and row["parameters"] > 1000
+    settings = json.loads((run / "config.json").read_text())
+    assert settings["training"]["seed"] == 3 and settings["meshing"]["resolution"] == 32
+
+
+def test_true_meshes_fill_their_masks_and_a_missing_one_counts_nothing(
+    capture: Path, tmp_path: Path, capsys
+):
+    run = RunFolder.create(tmp_path / "run", to_table(configured(capture, {}))).path
+    for frame in range(SYNTHETIC.n_frames):
+        vertices, faces = SYNTHETIC.figure.mesh(frame_time(frame, SYNTHETIC.n_frames), 0.03)
+        write_mesh(Mesh(vertices, faces), run / "meshes" / f"{frame:06d}.ply")
+    command = ["silhouettes", str(run), "--table", str(tmp_path / "silhouettes.md")]
+    assert benchmark.main(command) == 0
+    whole = json.loads(capsys.readouterr().out.splitlines()[-1])
+    # The outline is a third of these small masks' pixels.
+    assert len(whole["views"]) == 4 and whole["mean"] > 0.85
+    (run / "meshes" / "000001.ply").unlink()
+    assert benchmark.main(command) == 0
+    fewer = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert fewer["worst_frame"] == 1 and fewer["worst"] == 0.0
+    assert fewer["mean"] == pytest.approx(0.75 * whole["mean"], abs=0.03)
+
+
+def test_mistakes_have_the_exit_codes_of_the_command_line(capture: Path, tmp_path: Path, capsys):
+    assert benchmark.main(["capture", str(tmp_path / "nowhere")]) == 2
+    assert benchmark.main(["capture", str(capture), "--encoder.n-level", "4"]) == 2
+    assert benchmark.main(["silhouettes", str(tmp_path)]) == 3
+    assert benchmark.main(["ablation", str(capture), "--only", "none such"]) == 3
+    assert benchmark.main(["kernels", "--encoder.n-levels", "4"]) == 3
+    assert "n_levels" in capsys.readouterr().err
+
+
+def test_kernels_are_compared_both_ways(tmp_path: Path, capsys):
+    table = tmp_path / "kernels.md"
+    command = ["kernels", "--points", "64", "--tangents", "0,3", "--repeats", "1"]
+    assert benchmark.main([*command, "--threads", "1", "--table", str(table)]) == 0
+    rows = Ledger(table, str).rows()
+    assert {(row["kernel"], row["tangents"]) for row in rows} == {
+        (kernel, tangents) for kernel in ("hash_grid", "mlp") for tangents in (0, 3)
+    }
+    for row in rows:
+        ratio = row["backward_reference_ms"] / row["backward_cpu_ms"]
+        assert row["backward_ratio"] == pytest.approx(ratio, rel=0.05)
+
+
+def test_nested_stages_add_up_and_a_refresh_takes_in_what_lies_within():
+    watch = stopwatch.Stopwatch()
+    begun = time.perf_counter()
+    with watch.stage("outer"):
+        time.sleep(0.01)
+        with watch.stage("inner"):
+            time.sleep(0.02)
+        with watch.stage(stopwatch.REFRESH), watch.stage("inner"):
+            time.sleep(0.04)
+    whole = time.perf_counter() - begun
+    assert sum(watch.seconds.values()) == pytest.approx(whole, abs=1e-3)
+    assert 0.02 <= watch.seconds["inner"] < 0.04 <= watch.seconds[stopwatch.REFRESH]
+
+
+@pytest.mark.parametrize("name", ["cpu", "reference"])
+@pytest.mark.parametrize("trains_coefficients", [True, False])
+def test_a_timed_kernel_has_the_same_values_and_gradients(name: str, trains_coefficients: bool):
+    generator = torch.Generator().manual_seed(0)
+    grid = HashGrid(HashGridConfig(n_levels=3), 2, generator)
+    shape = (2, grid.spec.n_levels, grid.spec.n_channels)
+    coefficients = torch.randn(shape, generator=generator, requires_grad=trains_coefficients)
+    positions = torch.rand((10, 3), generator=generator)
+    arguments = (positions, FrameSlices((0, 1), (0, 4, 10)), coefficients, None)
+    watch, plain = stopwatch.Stopwatch(), open_backend(name, "cpu")
+    found = []
+    for backend in (plain, stopwatch.TimedBackend(plain, watch)):
+        grid.table.grad = torch.zeros_like(grid.table)
+        coefficients.grad = None
+        outputs = backend.hash_grid(*arguments, grid.table, grid.spec, 3)
+        outputs.square().sum().backward()
+        found.append((outputs.detach(), grid.table.grad, coefficients.grad))
+    for expected, timed in zip(*found, strict=True):
+        assert expected is timed is None or torch.equal(expected, timed)
+    assert set(watch.seconds) == {"hash grid, forward", "hash grid, backward"}
+
+
+def test_the_stages_of_a_profile_add_up_to_the_step(capture: Path, tmp_path: Path, capsys):
+    run, table = tmp_path / "run", tmp_path / "profile.md"
+    command = [str(capture), "--steps", "12", "--measured", "16", "--fraction", "0.2", *TINY]
+    command += ["--threads", "1", "--backend", "cpu", "--out", str(run), "--table", str(table)]
+    assert profile_step.main(command) == 0
+    in_process = profile_step.profile(run, "reference", 0.2, 1, 1)
+    for row in (json.loads(capsys.readouterr().out.splitlines()[-1]), in_process):
+        assert set(row["stages"]) <= set(stopwatch.STAGES)
+        assert sum(row["stages"].values()) == pytest.approx(row["ms_per_step"], rel=1e-3)
+        assert row["samples_per_ray"] > 0 and row["peak_memory_gib"] > 0.05
+        assert {"hash grid, backward", "optimiser", "march"} <= set(row["stages"])
+    assert stopwatch.REFRESH in table.read_text()
+
+
+def test_a_profile_needs_a_capture_or_a_run(capsys):
+    assert profile_step.main([]) == 2
+    assert "--run" in capsys.readouterr().err

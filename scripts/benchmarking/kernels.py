@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from statistics import median
 
 import torch
@@ -100,13 +100,11 @@ def _forward_and_backward(kernel: Kernel, backend: Backend) -> tuple[float, floa
     """Returns the seconds that a kernel takes each way."""
     begun = time.perf_counter()
     outputs = kernel(backend)
-    middle = time.perf_counter()
-    outputs.backward(_gradients(outputs.shape))
-    return middle - begun, time.perf_counter() - middle
-
-
-def _gradients(shape: Sequence[int]) -> Tensor:
-    return torch.ones(()).expand(*shape).contiguous()
+    forward = time.perf_counter() - begun
+    gradients = torch.ones_like(outputs)
+    begun = time.perf_counter()
+    outputs.backward(gradients)
+    return forward, time.perf_counter() - begun
 
 
 def _even_slices(n_points: int) -> FrameSlices:

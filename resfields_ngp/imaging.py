@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -27,6 +27,10 @@ class ImagingConfig:
 
     cameras: tuple[str, ...] = ()
     """Cameras to render, by name; empty takes the held-out one, or without one the first."""
+    edges: Literal["auto", "mask", "soft"] = "auto"
+    """mask: as in images cut out by a binary mask, a pixel covered by half or more shows the subject
+    alone and any other the background. soft: blended. auto: mask where the capture has masks; the
+    ride is always soft."""
     video: bool = True
     """Write an mp4 beside the pictures of each camera."""
     frames_per_second: float = 12.0
@@ -47,13 +51,16 @@ class ImagingConfig:
             raise ValueError(f"imaging.orbit_size is {self.orbit_size}; allowed: 16 or more")
 
 
-def render_view(reconstruction: Reconstruction, cameras: Cameras, frame: int) -> Picture:
+def render_view(
+    reconstruction: Reconstruction, cameras: Cameras, frame: int, cut_out: bool = False
+) -> Picture:
     """Renders all pixels of a camera at one frame.
 
     Args:
         reconstruction: What was fitted.
         cameras: The camera; its frames are those fitted.
         frame: Index of the frame among those fitted.
+        cut_out: Let pixels covered by half or more show the subject alone, the others nothing.
     """
     rows, columns = np.mgrid[: cameras.height, : cameras.width] + 0.5
     pixels = np.stack([columns.ravel(), rows.ravel()], axis=1)
@@ -70,6 +77,8 @@ def render_view(reconstruction: Reconstruction, cameras: Cameras, frame: int) ->
         for values in (seen.rgbs, seen.opacities, seen.depths, seen.normals)
     )
     covered = opacities > 0.5
+    if cut_out:
+        rgbs = np.where(covered[:, None], rgbs / np.maximum(opacities, 0.5)[:, None], 0)
     depths = np.where(covered, depths / np.maximum(opacities, 0.5), 0) * reconstruction.space.scale
     rotation = reconstruction.space.world_from_model[:3, :3] / reconstruction.space.scale
     normals = normals @ rotation.T
@@ -127,6 +136,7 @@ def write_renders(
         OSError: A file could not be written; those before it are whole.
     """
     shots = planned_shots(reconstruction, capture, config)
+    edges = config.edges if config.edges != "auto" else ("mask" if capture.has_masks else "soft")
     folders = {
         shot.folder: PictureFolder.open(
             run / "renders" / shot.folder, shot.cameras, reconstruction.space, source
@@ -136,7 +146,9 @@ def write_renders(
     for done, shot in enumerate(shots):
         folder = folders[shot.folder]
         if not folder.has(shot.stem):
-            folder.write(shot.stem, render_view(reconstruction, shot.cameras, shot.frame))
+            cut_out = edges == "mask" and shot.folder != "orbit"
+            picture = render_view(reconstruction, shot.cameras, shot.frame, cut_out)
+            folder.write(shot.stem, picture)
         if report is not None:
             report(done + 1, len(shots))
     if config.video:

@@ -18,6 +18,7 @@ from .backends.base import Backend
 from .backends.reference import sample_distances
 from .field import Field
 from .hull import Hull
+from .hull_core import core_distances
 from .records import FrameSlices, Rays, Samples
 
 
@@ -25,17 +26,21 @@ from .records import FrameSlices, Rays, Samples
 class OccupancyConfig:
     """How densely rays are sampled, and how often the grid follows the field."""
 
-    band: float = 4.0
+    core: float = 0.5
+    """Where surfaces begin: raised above the hull by this part of its local radius; 0 is the hull itself."""
+    band: float = 3.5
     """Half-width of the sampled band around the surface, in units of 1 / sharpness."""
     min_band: float = 0.25
     """Half-width that the band keeps besides, in grid cells: the cache is coarse and a little old."""
-    step: float = 1.5
+    step: float = 2.0
     """Distance between samples on a ray, in units of 1 / sharpness."""
     min_step: float = 0.0015
     """Smallest distance between samples, model units."""
-    max_step: float = 0.02
+    max_step: float = 0.04
     """Largest distance between samples, model units."""
-    refresh_every: int = 8
+    stretch: float = 3.0
+    """How much longer steps may be on rays that graze the surface, 1 or more."""
+    refresh_every: int = 16
     """Training steps between refreshes, of one batch of frames each."""
 
     def __post_init__(self) -> None:
@@ -61,8 +66,10 @@ class Occupancy(nn.Module):
         self.has_masks = has_masks
         self.margin = hull.margin
         self.register_buffer("hull", torch.from_numpy(hull.distances), persistent=False)
-        start = torch.from_numpy(hull.distances.copy()) if has_masks else torch.zeros(hull.distances.shape)
-        self.register_buffer("distances", start)
+        start = np.zeros_like(hull.distances)
+        if has_masks:
+            start = np.stack([core_distances(frame, config.core) for frame in hull.distances])
+        self.register_buffer("distances", torch.from_numpy(start))
 
     @property
     def resolution(self) -> int:
@@ -79,14 +86,14 @@ class Occupancy(nn.Module):
 
     def march(self, rays: Rays, backend: Backend, sharpness: float, jitter: Tensor | None) -> Samples:
         """Returns the samples of rays near the surface. Not differentiable."""
-        return backend.march(rays, self.distances, self.band(sharpness), self.step(sharpness), jitter)
+        return backend.march(rays, self.distances, self.band(sharpness), self.step(sharpness), self.config.stretch, jitter)
 
     def march_hull(self, rays: Rays, backend: Backend, step: float) -> Samples:
         """Returns samples at equal steps throughout the hull, whatever the field says. Not differentiable."""
         frames = list(rays.slices.frames)
         outside = (self.hull[frames] - self.margin).clamp(min=0.0)
         local = Rays(rays.origins, rays.directions, FrameSlices(tuple(range(len(frames))), rays.slices.offsets))
-        samples = backend.march(local, outside, 1e-6, step, None)
+        samples = backend.march(local, outside, 1e-6, step, 1.0, None)
         slices = FrameSlices(rays.slices.frames, samples.slices.offsets)
         return Samples(samples.ray_indices, samples.t_starts, samples.t_ends, slices)
 
@@ -96,9 +103,16 @@ class Occupancy(nn.Module):
         slices: FrameSlices,
     ) -> Tensor:  # (N,)
         """Interpolates the signed distance to the visual hull. Not differentiable."""
+        return self._sampled(self.hull, positions, slices)
+
+    def cached_distances(self, positions: Tensor, slices: FrameSlices) -> Tensor:
+        """Interpolates the cached distance; at the start, that of the hull's core. Not differentiable."""
+        return self._sampled(self.distances, positions, slices)
+
+    def _sampled(self, grid: Tensor, positions: Tensor, slices: FrameSlices) -> Tensor:
         counts = torch.tensor(slices.offsets).diff()
         frames = torch.repeat_interleave(torch.tensor(slices.frames), counts).to(positions.device)
-        return sample_distances(self.hull, frames, positions, self.resolution)
+        return sample_distances(grid, frames, positions, self.resolution)
 
     @torch.no_grad()
     def refresh(
@@ -106,18 +120,21 @@ class Occupancy(nn.Module):
         field: Field,
         frames: tuple[int, ...],
         fraction: float,
-        generator: torch.Generator,
+        generator: torch.Generator | None,
     ) -> None:
         """Re-evaluates the cells near the surface, and a tenth of the hull at random, at some frames.
 
-        A wrongly emptied part is so found again, and cells outside the hull never count. Not differentiable.
+        A wrongly emptied part is so found again, and cells outside the hull never count. Without a generator the
+        whole hull is evaluated. Not differentiable.
         """
         sharpness = float(field.head.sharpness(fraction))
         reach = self.band(sharpness) + 3.0 / self.resolution
         for frame in frames:
             distances = self.distances[frame]
-            lottery = torch.rand(distances.shape, generator=generator, device=distances.device) < 0.1
-            chosen = (distances.abs() < reach) | lottery
+            chosen = torch.ones_like(distances, dtype=torch.bool)
+            if generator is not None:
+                lottery = torch.rand(distances.shape, generator=generator, device=distances.device)
+                chosen = (distances.abs() < reach) | (lottery < 0.1)
             if self.has_masks:
                 chosen &= self.hull[frame] < reach
             cells = chosen.nonzero()

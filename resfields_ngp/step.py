@@ -77,11 +77,11 @@ def hull_step(
     field: Field, occupancy: Occupancy, frames: tuple[int, ...], config: LossConfig, n_points: int,
     generator: torch.Generator,
 ) -> StepResult:
-    """Fits the signed distance to the visual hull's before rendering begins (to a ball's without masks)."""
+    """Fits the signed distance to the hull's core before rendering begins (to a ball without masks)."""
     positions, slices = _free_points(frames, n_points, generator)
     jets = field.query(positions, slices, 0.0, 3)
     if occupancy.has_masks:
-        targets = occupancy.hull_distances(positions, slices)
+        targets = occupancy.cached_distances(positions, slices)
     else:
         targets = (positions - 0.5).norm(dim=1) - 0.35
     # Near the surface a distance matters most.
@@ -102,8 +102,10 @@ def _surface_losses(
         points, at = _free_points(slices.frames, N_FREE_POINTS, generator)
         sdfs = field.query(points, at, fraction, 0)[:, 0, 0]
         losses["hull"] = config.hull * hull_loss(sdfs, occupancy.hull_distances(points, at))
-        if config.sparseness:
-            losses["sparseness"] = config.sparseness * sparseness_loss(sdfs)
+    if config.sparseness:
+        points, at = _free_points(slices.frames, N_FREE_POINTS, generator)
+        sdfs = field.query(points, at, fraction, 0)[:, 0, 0]
+        losses["sparseness"] = config.sparseness * sparseness_loss(sdfs)
     if config.curvature:
         chosen = (shading.weights.detach() > 0.1).nonzero()[:, 0]
         at = FrameSlices(slices.frames, tuple(torch.searchsorted(chosen, torch.tensor(slices.offsets)).tolist()))

@@ -33,7 +33,7 @@ class TrainingConfig:
     """Training steps; takes the place of the time budget when above 0, and is then reproducible."""
     frames_per_batch: int = 4
     """Distinct frames of a step; network weights are composed once for each."""
-    samples_per_batch: int = 16384
+    samples_per_batch: int = 8192
     """Samples of a step; the number of rays follows."""
     max_rays: int = 8192
     """Most rays of a step."""
@@ -45,7 +45,7 @@ class TrainingConfig:
     """Points of a warm-up step."""
     grid_rate: float = 0.016
     """Adam's learning rate of the encoder's table."""
-    network_rate: float = 0.003
+    network_rate: float = 0.005
     """Adam's learning rate of networks and coefficients."""
     final_rate: float = 0.05
     """Learning rates end at this part of their start, decaying exponentially."""
@@ -269,6 +269,8 @@ def fit(
         if trainer.step_count % trainer.config.checkpoint_every == 0 and not done:
             run.save_checkpoint(trainer.step_count, *trainer.state())
         trainer.seconds += time.perf_counter() - begun
+    if trainer.fraction >= 1.0:
+        trainer.occupancy.refresh(trainer.field, tuple(range(trainer.n_frames)), 1.0, None)
     run.save_checkpoint(trainer.step_count, *trainer.state())
     return trainer.fraction >= 1.0
 

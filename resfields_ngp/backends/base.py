@@ -205,12 +205,14 @@ class Backend(ABC):
         distances: Tensor,  # (n_frames, G, G, G) signed distance at cell centres, float16 or float32
         band: float,
         step: float,
+        stretch: float,
         jitter: Tensor | None,  # (R,) in [0, 1), None is 0.5
     ) -> Samples:
-        """Walks every ray through its frame's distance grid and keeps the steps near the surface.
+        """Walks every ray through its frame's distance grid and keeps intervals near the surface.
 
-        Sphere-traces where the distance exceeds `band`, takes equal steps within the band, and ends the ray
-        where it comes out deeper than `band` behind the surface. Not differentiable.
+        Sphere-traces where the distance exceeds `band`. Within the band an interval is `step` long on a ray that
+        meets the surface head-on and up to `stretch` times longer on one that grazes it, so that the distance
+        changes by about `step` either way. Ends a ray deeper than `band` behind the surface. Not differentiable.
         """
 
     @abstractmethod

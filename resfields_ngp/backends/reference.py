@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -42,7 +44,8 @@ class ReferenceBackend(Backend):
         """See `Backend.mlp`."""
         jets = pad_inputs(jets, spec.shapes[0][1])
         outputs = [jets.new_zeros(0, jets.shape[1], spec.n_outputs)]
-        for i, begin, end in slices:
+        # Frames without rows take part too: so does the result of no rows have its (zero) gradients.
+        for i, (begin, end) in enumerate(pairwise(slices.offsets)):
             hidden = jets[begin:end]
             for layer, shape in enumerate(spec.shapes):
                 matrix = weights[i, spec.offsets[layer] : spec.offsets[layer + 1]].view(shape)
@@ -52,36 +55,35 @@ class ReferenceBackend(Backend):
             outputs.append(hidden[:, :, : spec.n_outputs])
         return torch.cat(outputs)
 
-    def march(self, rays, distances, band, step, jitter):
+    def march(self, rays, distances, band, step, stretch, jitter):
         """See `Backend.march`; a scalar loop over rays would say the same, this walks all rays in step."""
-        resolution = distances.shape[1]
         n_rays, device = rays.n_rays, rays.origins.device
         near, far = box_interval(rays.origins, rays.directions)
-        offsets = jitter if jitter is not None else torch.full((n_rays,), 0.5, device=device)
         frames = torch.tensor(rays.slices.frames, device=device)[_row_frames(rays.slices, device)]
-        t, was_inside = near + offsets * step, torch.zeros(n_rays, dtype=torch.bool, device=device)
+        t = near + (jitter if jitter is not None else 0.5) * step
+        before, length = torch.full_like(t, 1e9), torch.full_like(t, step)
+        entered = torch.zeros(n_rays, dtype=torch.bool, device=device)
         alive = t < far
-        kept_rays, kept_starts = [], []
+        kept = [(torch.zeros(0, dtype=torch.int64, device=device), t[:0], t[:0])]
         while alive.any():
             index = alive.nonzero()[:, 0]
             points = rays.origins[index] + t[index, None] * rays.directions[index]
-            distance = sample_distances(distances, frames[index], points, resolution)
-            near_surface = distance.abs() <= band
-            kept_rays.append(index[near_surface])
-            kept_starts.append(t[index[near_surface]] - 0.5 * step)
-            was_inside[index] |= near_surface
-            solid = (distance < -band) & was_inside[index]
-            # A whole number of steps, so that the samples of a ray stay on one lattice.
-            strides = torch.where(near_surface, 1.0, ((distance.abs() - band) / step).floor().clamp(min=1.0))
-            t[index] = t[index] + strides * step
+            distance = sample_distances(distances, frames[index], points, distances.shape[1])
+            in_band = distance.abs() <= band
+            slope = ((distance - before[index]).abs() / length[index]).clamp(1.0 / stretch, 1.0)
+            length[index] = torch.where(in_band, step / slope, (distance.abs() - band).clamp(min=step))
+            hits = index[in_band]
+            kept.append((hits, t[hits], t[hits] + length[hits]))
+            entered[hits] = True
+            solid = (distance < -band) & entered[index]
+            before[index] = distance
+            t[index] += length[index]
             alive[index] = (t[index] < far[index]) & ~solid
-        ray_indices = torch.cat([torch.zeros(0, dtype=torch.int64, device=device), *kept_rays])
-        starts = torch.cat([near.new_zeros(0), *kept_starts])
+        ray_indices, starts, ends = (torch.cat(column) for column in zip(*kept, strict=True))
         ray_indices, order = torch.sort(ray_indices, stable=True)
-        starts = starts[order]
         bounds = torch.tensor(rays.slices.offsets, device=device)
         slices = FrameSlices(rays.slices.frames, tuple(torch.searchsorted(ray_indices, bounds).tolist()))
-        return Samples(ray_indices, starts, starts + step, slices)
+        return Samples(ray_indices, starts[order], ends[order], slices)
 
     def composite(self, alphas, samples, n_rays):
         """See `Backend.composite`; cumulative sums of log(1 - alpha), restarted at each ray."""

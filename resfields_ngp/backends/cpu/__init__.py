@@ -39,9 +39,9 @@ class CpuBackend(Backend):
         """See `Backend.mlp`."""
         return _mlp(jets, slices, weights, spec)
 
-    def march(self, rays_, distances, band, step, jitter):
+    def march(self, rays_, distances, band, step, stretch, jitter):
         """See `Backend.march`."""
-        return _march(rays_, distances, band, step, jitter)
+        return _march(rays_, distances, band, step, stretch, jitter)
 
     def composite(self, alphas, samples, n_rays):
         """See `Backend.composite`."""
@@ -87,12 +87,12 @@ class _HashGrid(torch.autograd.Function):
         grad_positions = grad_coefficients = grad_table = None
         if ctx.needs_input_grad[1] or ctx.needs_input_grad[2]:
             # A fresh dense gradient costs more than the kernel, so it goes straight into the leaf's buffer.
-            in_place = table.is_leaf and table.grad is not None
-            buffer = table.grad if in_place else torch.zeros_like(table)
+            existing = table.grad if ctx.needs_input_grad[2] and table.is_leaf else None
+            buffer = torch.zeros_like(table) if existing is None else existing
             grad_coefficients = torch.zeros_like(coefficients)
             target = buffer.view(table.shape[0], -1).numpy()
             grid.backward_kernel(*widths)(*arrays, gradients, target, grad_coefficients.numpy())
-            grad_table = None if in_place else buffer
+            grad_table = buffer if existing is None else None
         if ctx.needs_input_grad[0]:
             grad_positions = torch.zeros_like(positions)
             counts = np.diff(np.asarray(ctx.slices.offsets, np.int64))
@@ -121,12 +121,14 @@ def _grid_arrays(positions, coefficients, table, slots, slices: FrameSlices, spe
     )
 
 
-def _march(bundle: Rays, distances: Tensor, band: float, step: float, jitter: Tensor | None) -> Samples:
+def _march(
+    bundle: Rays, distances: Tensor, band: float, step: float, stretch: float, jitter: Tensor | None
+) -> Samples:
     n_rays = bundle.n_rays
     counts = np.diff(np.asarray(bundle.slices.offsets, np.int64))
     frames = np.repeat(np.asarray(bundle.slices.frames, np.int64), counts)
     offsets = np.full(n_rays, 0.5, np.float32) if jitter is None else jitter.numpy()
-    starts = np.empty((n_rays, math.ceil(math.sqrt(3.0) / step) + 1), np.float32)
+    starts, ends = np.empty((2, n_rays, math.ceil(math.sqrt(3.0) / step) + 1), np.float32)
     counts = np.zeros(n_rays, np.int64)
     rays.march(
         bundle.origins.contiguous().numpy(),
@@ -135,16 +137,18 @@ def _march(bundle: Rays, distances: Tensor, band: float, step: float, jitter: Te
         distances.numpy(),
         np.float32(band),
         np.float32(step),
+        np.float32(stretch),
         offsets,
         starts,
+        ends,
         counts,
     )
     totals = np.concatenate([[0], np.cumsum(counts)])
-    ray_indices, t_starts = np.empty(totals[-1], np.int64), np.empty(totals[-1], np.float32)
-    rays.pack(starts, counts, ray_indices, t_starts)
+    ray_indices = np.empty(totals[-1], np.int64)
+    t_starts, t_ends = np.empty((2, totals[-1]), np.float32)
+    rays.pack(starts, ends, counts, ray_indices, t_starts, t_ends)
     slices = FrameSlices(bundle.slices.frames, tuple(int(totals[o]) for o in bundle.slices.offsets))
-    begin = torch.from_numpy(t_starts)
-    return Samples(torch.from_numpy(ray_indices), begin, begin + step, slices)
+    return Samples(torch.from_numpy(ray_indices), torch.from_numpy(t_starts), torch.from_numpy(t_ends), slices)
 
 
 class _Composite(torch.autograd.Function):

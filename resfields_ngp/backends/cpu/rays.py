@@ -38,12 +38,13 @@ def _box_interval(origin, direction):
 
 
 @numba.njit(parallel=True, fastmath=True, cache=True)
-def march(origins, directions, frames, distances, band, step, jitter, starts, counts):
-    """Writes each ray's kept interval starts into its row of `starts` (R, capacity) and their number into `counts`."""
+def march(origins, directions, frames, distances, band, step, stretch, jitter, starts, ends, counts):
+    """Writes each ray's kept intervals into its rows of `starts` and `ends` (R, capacity), their number into `counts`."""
     for r in numba.prange(origins.shape[0]):
         grid = distances[frames[r]]
         near, far = _box_interval(origins[r], directions[r])
         t, entered, count = near + jitter[r] * step, False, 0
+        before, length = np.float32(1e9), step
         while t < far and count < starts.shape[1]:
             distance = _distance(
                 grid,
@@ -53,25 +54,28 @@ def march(origins, directions, frames, distances, band, step, jitter, starts, co
             )
             excess = abs(distance) - band
             if excess <= np.float32(0.0):
-                starts[r, count] = t - np.float32(0.5) * step
+                # Equal changes of distance, not equal lengths: grazing rays need no more samples than others.
+                slope = min(abs(distance - before) / length, np.float32(1.0))
+                length = step / max(slope, np.float32(1.0) / stretch)
+                starts[r, count], ends[r, count] = t, t + length
                 count += 1
                 entered = True
-                t += step
             elif distance < np.float32(0.0) and entered:
                 break
             else:
-                t += step * max(np.float32(1.0), np.floor(excess / step))
+                length = max(step, excess)
+            before = distance
+            t += length
         counts[r] = count
 
 
 @numba.njit(cache=True)
-def pack(starts, counts, ray_indices, t_starts):
-    """Concatenates the rows of `starts` into packed samples."""
+def pack(starts, ends, counts, ray_indices, t_starts, t_ends):
+    """Concatenates the rows of `starts` and `ends` into packed samples."""
     n = 0
     for r in range(counts.shape[0]):
         for i in range(counts[r]):
-            ray_indices[n] = r
-            t_starts[n] = starts[r, i]
+            ray_indices[n], t_starts[n], t_ends[n] = r, starts[r, i], ends[r, i]
             n += 1
 
 

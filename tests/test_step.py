@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from ball_scene import (
+    RADIUS,
+    BallField,
+    ball_capture,
+    ball_occupancy,
+    ball_space,
+    seeded,
+    small_field,
+)
+
+from resfields_ngp.backends import open_backend
+from resfields_ngp.losses import LossConfig
+from resfields_ngp.occupancy import OccupancyConfig
+from resfields_ngp.pixels import PixelSource
+from resfields_ngp.records import Batch
+from resfields_ngp.step import StepResult, hull_step, render_step
+
+BACKENDS = [open_backend(name, "cpu") for name in ("reference", "cpu")]
+CPU = BACKENDS[1]
+CONFIG = OccupancyConfig(
+    band=4.0, min_band=0.25, step=1.0, min_step=0.002, max_step=0.03, stretch=2.0, refresh_every=8
+)
+LOSSES = LossConfig(1.0, "l1", 0.1, 0.1, 1.0, 0.1, 0.1, 0.1)
+ALWAYS = {"colour", "mask", "eikonal"}
+
+
+def ball_depths(batch: Batch) -> torch.Tensor:
+    """Returns the exact distance along each ray to the ball, 0 where it misses."""
+    middles = ((0.5 - batch.rays.origins) * batch.rays.directions).sum(1)
+    closest = (batch.rays.origins - 0.5).cross(batch.rays.directions, dim=1).norm(dim=1)
+    return torch.where(closest < RADIUS, middles - (RADIUS**2 - closest**2).abs().sqrt(), 0.0)
+
+
+def some_batch(has_masks: bool = True, has_depths: bool = True) -> Batch:
+    capture = ball_capture()
+    batch = PixelSource(capture, ball_space(), capture.views).draw((2, 0), 96, 0.5, seeded())
+    return replace(
+        batch,
+        masks=batch.masks if has_masks else None,
+        depths=ball_depths(batch) if has_depths else None,
+    )
+
+
+def step(
+    losses: LossConfig = LOSSES,
+    head: str = "neus",
+    has_masks: bool = True,
+    has_depths: bool = True,
+    backend=CPU,
+    seed: int = 0,
+) -> tuple[StepResult, dict[str, torch.Tensor]]:
+    """Returns the result of one step and the gradients of its sum."""
+    field = small_field(backend, head)
+    for parameter in field.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    occupancy, batch = ball_occupancy(CONFIG, has_masks), some_batch(has_masks, has_depths)
+    result = render_step(field, occupancy, batch, losses, 0.3, seeded(seed))
+    torch.stack(list(result.losses.values())).sum().backward()
+    return result, {name: p.grad for name, p in field.named_parameters() if p.grad is not None}
+
+
+def test_every_term_takes_part_where_everything_is_there():
+    result, gradients = step()
+    others = {"hull", "silhouette", "depth", "sparseness", "curvature"}
+    assert set(result.losses) == ALWAYS | others
+    assert result.n_rays == 96 and result.n_samples > 96
+    for name, value in result.losses.items():
+        assert torch.isfinite(value) and value >= 0, name
+    for name, gradient in gradients.items():
+        assert torch.isfinite(gradient).all(), name
+
+
+@pytest.mark.parametrize(
+    ("setting", "gone"),
+    [
+        ("hull", {"hull", "silhouette"}),
+        ("depth", {"depth"}),
+        ("sparseness", {"sparseness"}),
+        ("curvature", {"curvature"}),
+        ("eikonal", {"eikonal"}),
+        ("mask", {"mask"}),
+        ("colour", {"colour"}),
+    ],
+)
+def test_a_weight_of_zero_switches_its_term_off(setting: str, gone: set[str]):
+    losses = step(replace(LOSSES, **{setting: 0.0}))[0].losses
+    assert all(losses[name] == 0.0 for name in gone & set(losses))
+    assert {name for name, value in step()[0].losses.items() if value > 0} >= gone - {"silhouette"}
+
+
+def test_terms_are_weighted():
+    once, twice = (step(replace(LOSSES, eikonal=w))[0].losses["eikonal"] for w in (0.1, 0.2))
+    assert torch.allclose(twice, 2.0 * once)
+
+
+@pytest.mark.parametrize("has_depths", [False, True])
+@pytest.mark.parametrize("has_masks", [False, True])
+@pytest.mark.parametrize("head", ["neus", "nerf"])
+def test_terms_need_what_they_compare_with(head: str, has_masks: bool, has_depths: bool):
+    result, gradients = step(head=head, has_masks=has_masks, has_depths=has_depths)
+    expected = {"colour"} | ({"mask"} if has_masks else set())
+    expected |= {"depth"} if has_depths else set()
+    if head == "neus":
+        expected |= {"eikonal", "sparseness", "curvature"}
+        expected |= {"hull", "silhouette"} if has_masks else set()
+    assert set(result.losses) == expected
+    assert all(torch.isfinite(gradient).all() for gradient in gradients.values())
+
+
+@pytest.mark.parametrize("has_masks", [False, True])
+@pytest.mark.parametrize("head", ["neus", "nerf"])
+def test_backends_take_the_same_first_step(head: str, has_masks: bool):
+    one, other = (step(head=head, has_masks=has_masks, backend=backend) for backend in BACKENDS)
+    assert one[0].n_samples == pytest.approx(other[0].n_samples, abs=2)
+    for name, value in one[0].losses.items():
+        assert torch.allclose(value, other[0].losses[name], rtol=1e-3, atol=1e-5), name
+    for name, gradient in one[1].items():
+        scale = max(float(gradient.abs().max()), 1e-4)
+        assert torch.allclose(gradient, other[1][name], atol=0.01 * scale), name
+
+
+def test_steps_are_seeded():
+    one, same, other = (step(seed=seed)[0].losses for seed in (1, 1, 2))
+    assert all(torch.equal(one[name], same[name]) for name in one)
+    assert not torch.equal(one["colour"], other["colour"])
+
+
+@pytest.mark.parametrize("backend", BACKENDS, ids=lambda backend: backend.name)
+def test_the_truth_costs_next_to_nothing(backend):
+    field, occupancy = BallField(backend, sharpness=1000.0), ball_occupancy(CONFIG)
+    capture = ball_capture()
+    source = PixelSource(capture, ball_space(), capture.views)
+    batch = source.draw((1, 2), 300, 0.5, seeded())
+    batch = replace(batch, depths=ball_depths(batch))
+    result = render_step(field, occupancy, batch, LOSSES, 1.0, seeded())  # pyright: ignore
+    losses = {name: float(value) for name, value in result.losses.items()}
+    # Pixels at the outline are neither in nor out; the hull's grid is interpolated.
+    assert losses["mask"] < 0.1 * 0.1 and losses["depth"] < 0.1 * 0.01
+    assert losses["eikonal"] < 1e-6 and losses["curvature"] < 0.1 * 0.01
+    assert losses["hull"] < 0.003 and losses["silhouette"] < 1e-3
+
+
+def test_a_ray_that_lost_the_subject_pulls_the_surface_back():
+    field, occupancy, batch = small_field(CPU), ball_occupancy(CONFIG), some_batch()
+    occupancy.distances.fill_(1.0)
+    with torch.no_grad():
+        field.trunk.weights.base.copy_(field.trunk.weights.base.abs())  # positive everywhere
+    result = render_step(field, occupancy, batch, LOSSES, 0.3, seeded())
+    assert result.n_samples == 0 and result.losses["silhouette"] > 0
+    result.losses["silhouette"].backward()
+    gradient = field.trunk.weights.base.grad
+    assert gradient is not None and torch.isfinite(gradient).all() and gradient.any()
+
+
+@pytest.mark.parametrize("has_masks", [False, True])
+def test_warming_up_fits_the_distance_to_the_hulls(has_masks: bool):
+    field, occupancy = small_field(CPU), ball_occupancy(CONFIG, has_masks)
+    optimiser = torch.optim.Adam(field.parameters(), 0.01)
+    generator, errors = seeded(), []
+    for _ in range(60):
+        result = hull_step(field, occupancy, (0, 2), LOSSES, 200, generator)
+        assert set(result.losses) == {"warmup", "eikonal"} and result.n_samples == 200
+        optimiser.zero_grad()
+        sum(result.losses.values(), torch.zeros(())).backward()
+        optimiser.step()
+        errors.append(float(result.losses["warmup"].detach()))
+    assert np.mean(errors[-5:]) < 0.3 * np.mean(errors[:5])

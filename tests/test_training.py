@@ -1,0 +1,212 @@
+from __future__ import annotations
+
+import math
+from collections import Counter
+
+import pytest
+import torch
+from ball_scene import (
+    N_FRAMES,
+    ball_capture,
+    ball_occupancy,
+    ball_space,
+    seeded,
+    small_field,
+)
+
+from resfields_ngp.backends import open_backend
+from resfields_ngp.losses import LossConfig
+from resfields_ngp.occupancy import OccupancyConfig
+from resfields_ngp.pixels import PixelSource
+from resfields_ngp.rendering import render
+from resfields_ngp.training import (
+    Trainer,
+    TrainingConfig,
+    TrainingError,
+    fit,
+    held_out_psnr,
+    restore_model,
+)
+
+OCCUPANCY = OccupancyConfig(
+    band=4.0, min_band=0.25, step=1.0, min_step=0.002, max_step=0.03, stretch=2.0, refresh_every=2
+)
+LOSSES = LossConfig(1.0, "l1", 0.1, 0.1, 1.0, 0.1, 0.0, 0.0)
+SETTINGS = {
+    "seconds": 0.0,
+    "steps": 6,
+    "frames_per_batch": 2,
+    "samples_per_batch": 512,
+    "max_rays": 64,
+    "foreground": 0.5,
+    "warmup_steps": 0,
+    "warmup_points": 64,
+    "grid_rate": 0.01,
+    "network_rate": 0.003,
+    "final_rate": 0.1,
+    "checkpoint_every": 100,
+    "seed": 0,
+}
+
+
+class StandInRun:
+    """Keeps in memory what a run folder would hold."""
+
+    def __init__(self) -> None:
+        self.steps: list[int] = []
+        self.metrics: list[dict] = []
+
+    def append_metrics(self, values: dict) -> None:
+        self.metrics.append(values)
+
+    def save_checkpoint(self, step: int, tensors: dict, state: dict) -> None:
+        self.steps.append(step)
+
+
+def make_trainer(
+    backend: str = "cpu", head: str = "neus", has_masks: bool = True, **settings
+) -> Trainer:
+    capture = ball_capture()
+    source = PixelSource(capture, ball_space(), capture.views)
+    source.has_masks = has_masks
+    field = small_field(open_backend(backend, "cpu"), head)
+    config = TrainingConfig(**(SETTINGS | settings))
+    return Trainer(config, LOSSES, field, ball_occupancy(OCCUPANCY, has_masks), source, N_FRAMES)
+
+
+def run_fit(trainer: Trainer, **options) -> tuple[bool, StandInRun]:
+    run = StandInRun()
+    return fit(trainer, run, **options), run  # pyright: ignore[reportArgumentType]
+
+
+def parameters(trainer: Trainer) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in trainer.field.state_dict().items()}
+
+
+@pytest.mark.parametrize("head", ["neus", "nerf"])
+@pytest.mark.parametrize("has_masks", [False, True])
+def test_a_budget_of_steps_is_used_to_the_last(head: str, has_masks: bool):
+    trainer = make_trainer(head=head, has_masks=has_masks)
+    completed, run = run_fit(trainer)
+    assert completed and trainer.step_count == 6 and trainer.fraction == 1.0
+    assert run.steps[-1] == 6 and run.metrics[-1]["step"] == 6
+    assert trainer.field.trained_fraction == 1.0
+    for name, value in trainer.field.named_parameters():
+        assert torch.isfinite(value).all(), name
+
+
+def test_a_budget_of_seconds_is_used_to_the_last():
+    trainer = make_trainer(steps=0, seconds=0.2)
+    completed, run = run_fit(trainer)
+    assert completed and trainer.fraction == 1.0 and trainer.seconds >= 0.2
+    assert run.steps == [trainer.step_count] and trainer.step_count > 0
+
+
+def test_checkpoints_are_written_every_so_often_and_once_at_the_end():
+    assert run_fit(make_trainer(checkpoint_every=2))[1].steps == [2, 4, 6]
+    assert run_fit(make_trainer(checkpoint_every=4))[1].steps == [4, 6]
+
+
+def test_asked_to_stop_it_saves_and_says_so():
+    trainer = make_trainer(steps=100)
+    completed, run = run_fit(trainer, should_stop=lambda: trainer.step_count >= 3)
+    assert not completed and run.steps == [3] and trainer.fraction == 0.03
+
+
+def test_progress_is_reported_with_losses_and_held_out_quality():
+    capture, reports = ball_capture(), []
+    source = PixelSource(capture, ball_space(), capture.views[:1])
+    trainer = make_trainer()
+    _, run = run_fit(trainer, test_source=source, report=reports.append)
+    last = reports[-1]
+    assert (last.step, last.n_steps, last.fraction) == (6, 6, 1.0)
+    assert set(last.losses) >= {"colour", "mask", "eikonal"}
+    assert last.test_psnr == pytest.approx(held_out_psnr(trainer, source), abs=0.5)
+    assert run.metrics[-1]["losses"] == last.losses
+
+
+def frames_drawn(frames_per_batch: int, n_steps: int) -> list[tuple[int, ...]]:
+    trainer = make_trainer(frames_per_batch=frames_per_batch, steps=n_steps)
+    drawn, draw = [], trainer.source.draw
+
+    def recording(frames, *arguments):
+        drawn.append(frames)
+        return draw(frames, *arguments)
+
+    trainer.source.draw = recording
+    run_fit(trainer)
+    return drawn
+
+
+@pytest.mark.parametrize("frames_per_batch", [1, 3, 8])
+def test_every_frame_comes_once_before_any_comes_again(frames_per_batch: int):
+    counts: Counter[int] = Counter({frame: 0 for frame in range(N_FRAMES)})
+    for frames in frames_drawn(frames_per_batch, 8):
+        assert len(set(frames)) == len(frames) == min(frames_per_batch, N_FRAMES)
+        counts.update(frames)
+        assert max(counts.values()) - min(counts.values()) <= 1
+
+
+@pytest.mark.parametrize("warmup_steps", [0, 1])
+@pytest.mark.parametrize("has_masks", [False, True])
+@pytest.mark.parametrize("backend", ["reference", "cpu"])
+def test_a_nan_stops_with_term_and_step(backend: str, has_masks: bool, warmup_steps: int):
+    settings = {"warmup_steps": warmup_steps, "steps": 100}
+    trainer = make_trainer(backend, has_masks=has_masks, **settings)
+    for _ in range(3):
+        trainer.advance()
+    trainer.step_count = 0 if warmup_steps else 3
+    trainer.field.trunk.weights.base.data[0] = math.nan
+    before = parameters(trainer)
+    with pytest.raises(TrainingError, match=rf"step {trainer.step_count}: the \w+ loss is nan"):
+        trainer.advance()
+    for name, value in parameters(trainer).items():
+        assert torch.equal(value.nan_to_num(), before[name].nan_to_num()), name
+
+
+def test_distances_are_warmed_up_at_first_and_densities_never():
+    for head, expected in (("neus", True), ("nerf", False)):
+        trainer = make_trainer(head=head, warmup_steps=2, steps=100)
+        terms = ["warmup" in trainer.advance().losses for _ in range(3)]
+        assert terms == [expected, expected, False]
+
+
+def test_the_same_seed_gives_the_same_weights():
+    found = []
+    for seed in (3, 3, 4):
+        trainer = make_trainer(seed=seed)
+        run_fit(trainer)
+        found.append(parameters(trainer))
+    assert all(torch.equal(value, found[1][name]) for name, value in found[0].items())
+    assert not torch.equal(found[0]["encoder.table"], found[2]["encoder.table"])
+
+
+def test_learning_rates_decay_to_their_last_part():
+    trainer = make_trainer(steps=40)
+    rates = []
+    for _ in range(40):
+        trainer.advance()
+        rates.append(trainer.optimiser.param_groups[0]["lr"])
+    assert rates[0] < rates[10] and rates[30] > rates[39]
+    assert rates[39] == pytest.approx(0.01 * 0.1 ** (39 / 40))
+
+
+@pytest.mark.parametrize(("first", "second"), [("cpu", "reference"), ("reference", "cpu")])
+def test_a_checkpoint_of_one_backend_renders_the_same_in_the_other(first: str, second: str):
+    trainer, other = make_trainer(first), make_trainer(second, seed=9)
+    run_fit(trainer)
+    restore_model(other.field, other.occupancy, trainer.state()[0])
+    batch = trainer.source.draw((0, 1), 120, 0.7, seeded(5))
+    pictures = [render(t.field, t.occupancy, batch.rays, 0.2) for t in (trainer, other)]
+    assert pictures[0].opacities.max() > 0.1
+    for name in ("rgbs", "opacities", "depths"):
+        one, two = (getattr(picture, name) for picture in pictures)
+        # A step at the very edge of the band may fall on either side of it.
+        assert torch.allclose(one, two, atol=2e-3), name
+
+
+def test_budgets_and_counts_out_of_range_are_refused():
+    with pytest.raises(ValueError, match=r"training\.seconds and training\.steps are both 0"):
+        TrainingConfig(seconds=0.0, steps=0)
+    with pytest.raises(ValueError, match=r"training\.max_rays is 0; allowed: 1 or more"):
+        TrainingConfig(max_rays=0)

@@ -193,7 +193,8 @@ def test_learning_rates_decay_to_their_last_part():
 
 @pytest.mark.parametrize(("first", "second"), [("cpu", "reference"), ("reference", "cpu")])
 def test_a_checkpoint_of_one_backend_renders_the_same_in_the_other(first: str, second: str):
-    trainer, other = make_trainer(first), make_trainer(second, seed=9)
+    settings = {"steps": 25, "warmup_steps": 0, "network_rate": 0.01}
+    trainer, other = make_trainer(first, **settings), make_trainer(second, seed=9)
     run_fit(trainer)
     restore_model(other.field, other.occupancy, trainer.state()[0])
     batch = trainer.source.draw((0, 1), 120, 0.7, seeded(5))

@@ -277,3 +277,28 @@ def test_nothing_is_seen_behind_an_opaque_sample(backend):
     assert torch.allclose(weights.detach(), torch.tensor([0.25, 0.75, 0.0]), atol=1e-6)
     weights.sum().backward()
     assert torch.isfinite(alphas.grad).all()
+
+
+@pytest.mark.parametrize("n_tangents", [0, 3])
+@pytest.mark.parametrize("activation", ["relu", "softplus", "squareplus"])
+@pytest.mark.parametrize("backend", [CPU, REFERENCE], ids=["cpu", "reference"])
+def test_nan_in_a_network_is_nan_in_all_its_outputs(backend, activation, n_tangents: int):
+    spec = MlpSpec(16, 16, 16, 1, activation)
+    jets, weights = mlp_inputs(spec, MANY, n_tangents)
+    weights[:, 0] = float("nan")
+    assert torch.isnan(backend.mlp(jets, MANY, weights, spec)[:, 0]).all()
+
+
+@pytest.mark.parametrize("backend", [CPU, REFERENCE], ids=["cpu", "reference"])
+def test_nan_in_a_table_is_nan_in_its_features(backend):
+    positions, coefficients, _, table = grid_inputs(SPATIAL, MANY, "random")
+    table[:] = float("nan")
+    jets = backend.hash_grid(positions, MANY, coefficients, None, table, SPATIAL, 3)
+    assert torch.isnan(jets).all()
+
+
+@pytest.mark.parametrize("backend", [CPU, REFERENCE], ids=["cpu", "reference"])
+def test_march_through_nan_ends_without_samples(backend):
+    rays = some_rays(FrameSlices.single(0, 8))
+    samples = backend.march(rays, sphere_grid(1) * float("nan"), 0.05, 0.02, 3.0, None)
+    assert samples.n_samples == 0

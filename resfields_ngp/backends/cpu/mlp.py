@@ -25,10 +25,13 @@ TILE_ROWS = 512
 N_CHUNKS = 16
 """Pieces of a backward pass, each with a weight gradient of its own; a constant, so that sums never depend on threads."""
 _ACTIVATIONS = {"relu": 0, "softplus": 1, "squareplus": 2}
+# All liberties but the assumption that nothing is NaN; and numpy's division, because an exception inside
+# a parallel loop is lost together with the rest of the loop.
+_FAST = {"reassoc", "nsz", "arcp", "contract", "afn"}
 _K = np.float32(ACTIVATION_SHARPNESS)
 
 
-@numba.njit(inline="always", fastmath=True)
+@numba.njit(inline="always", fastmath=_FAST, error_model="numpy")
 def _value_and_slopes(x, kind):
     """Returns sigma, sigma' and sigma'' at x."""
     zero, half, one, four = np.float32(0.0), np.float32(0.5), np.float32(1.0), np.float32(4.0)
@@ -54,7 +57,7 @@ def _matrix(weights, shapes, offsets, layer):
     return weights[offsets[layer] : offsets[layer + 1]].reshape(shapes[layer, 0], shapes[layer, 1])
 
 
-@numba.njit(inline="always", fastmath=True)
+@numba.njit(inline="always", fastmath=_FAST, error_model="numpy")
 def _activate(inputs, outputs, slopes, n_jet, kind):
     # Rows n_jet * m hold values, the n_jet - 1 rows after each its tangents.
     for m in range(0, inputs.shape[0], n_jet):
@@ -65,7 +68,7 @@ def _activate(inputs, outputs, slopes, n_jet, kind):
                 outputs[m + d, j] = slopes[j] * inputs[m + d, j]
 
 
-@numba.njit(inline="always", fastmath=True)
+@numba.njit(inline="always", fastmath=_FAST, error_model="numpy")
 def _activate_backward(inputs, grads, slopes, curvatures, n_jet, kind):
     # Turns the gradient by sigma's outputs, in place, into the gradient by its inputs.
     for m in range(0, inputs.shape[0], n_jet):
@@ -79,7 +82,7 @@ def _activate_backward(inputs, grads, slopes, curvatures, n_jet, kind):
                 grads[m + d, j] *= slopes[j]
 
 
-@numba.njit(fastmath=True)
+@numba.njit(fastmath=_FAST, error_model="numpy")
 def _forward_tile(rows, n_jet, kind, weights, shapes, offsets, scratch, outputs):
     last, hidden = shapes.shape[0] - 1, rows
     for layer in range(last):
@@ -90,7 +93,7 @@ def _forward_tile(rows, n_jet, kind, weights, shapes, offsets, scratch, outputs)
     np.dot(hidden, _matrix(weights, shapes, offsets, last).T, outputs)
 
 
-@numba.njit(fastmath=True)
+@numba.njit(fastmath=_FAST, error_model="numpy")
 def _backward_tile(rows, n_jet, kind, weights, shapes, offsets, scratch, grads, grad_weights, grad_rows):
     # scratch: two rows of slopes, then the inputs and the outputs of each activation
     last, n_rows, slopes = shapes.shape[0] - 1, rows.shape[0], scratch[0]
@@ -112,7 +115,7 @@ def _backward_tile(rows, n_jet, kind, weights, shapes, offsets, scratch, grads, 
             np.dot(grads, _matrix(weights, shapes, offsets, 0), grad_rows)
 
 
-@numba.njit(parallel=True, cache=True)
+@numba.njit(parallel=True, cache=True, error_model="numpy")
 def _forward(rows, n_jet, kind, tiles, weights, shapes, offsets, scratch, outputs):
     # rows (N * n_jet, in); tiles (n, 3): distinct frame, begin, end; weights (T, P); scratch by thread
     for k in numba.prange(tiles.shape[0]):
@@ -121,7 +124,7 @@ def _forward(rows, n_jet, kind, tiles, weights, shapes, offsets, scratch, output
         _forward_tile(rows[begin:end], n_jet, kind, weights[tiles[k, 0]], shapes, offsets, own, outputs[begin:end])
 
 
-@numba.njit(parallel=True, cache=True)
+@numba.njit(parallel=True, cache=True, error_model="numpy")
 def _backward(rows, n_jet, kind, tiles, weights, shapes, offsets, scratch, grad_outputs, grad_weights, grad_rows):
     # grad_weights (N_CHUNKS, T, P); grad_rows as rows, or empty where it is not wanted
     for chunk in numba.prange(grad_weights.shape[0]):

@@ -5,8 +5,11 @@ from __future__ import annotations
 import numba
 import numpy as np
 
+# All liberties but the assumption that nothing is NaN.
+_FAST = {"reassoc", "nsz", "arcp", "contract", "afn"}
 
-@numba.njit(inline="always", fastmath=True)
+
+@numba.njit(inline="always", fastmath=_FAST, error_model="numpy")
 def _distance(grid, x, y, z):
     """Interpolates one frame's (G, G, G) grid at a model position, clamped at the border."""
     resolution = grid.shape[0]
@@ -24,7 +27,7 @@ def _distance(grid, x, y, z):
     return b0 + fx * (b1 - b0)
 
 
-@numba.njit(inline="always", fastmath=True)
+@numba.njit(inline="always", fastmath=_FAST, error_model="numpy")
 def _box_interval(origin, direction):
     """Returns where a ray enters and leaves [0, 1]^3."""
     near, far = np.float32(0.0), np.float32(1e9)
@@ -37,7 +40,7 @@ def _box_interval(origin, direction):
     return near, far
 
 
-@numba.njit(parallel=True, fastmath=True, cache=True)
+@numba.njit(parallel=True, fastmath=_FAST, error_model="numpy", cache=True)
 def march(origins, directions, frames, distances, band, step, stretch, jitter, starts, ends, counts):
     """Writes each ray's kept intervals into its rows of `starts` and `ends` (R, capacity), their number into `counts`."""
     for r in numba.prange(origins.shape[0]):

@@ -140,7 +140,7 @@ def test_the_truth_costs_next_to_nothing(backend):
     batch = source.draw((1, 2), 300, 0.5, seeded())
     batch = replace(batch, depths=ball_depths(batch))
     result = render_step(field, occupancy, batch, LOSSES, 1.0, seeded())  # pyright: ignore
-    losses = {name: float(value) for name, value in result.losses.items()}
+    losses = {name: value.item() for name, value in result.losses.items()}
     # Pixels at the outline are neither in nor out; the hull's grid is interpolated.
     assert losses["mask"] < 0.1 * 0.1 and losses["depth"] < 0.1 * 0.01
     assert losses["eikonal"] < 1e-6 and losses["curvature"] < 0.1 * 0.01

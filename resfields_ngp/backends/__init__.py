@@ -1,4 +1,4 @@
-"""Backends: four kernels each (`base.Backend`); `open_backend` picks the best that works on a device."""
+"""Backends: the kernels of `base.Backend`; `open_backend` picks the best that works on a device."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ BACKENDS: dict[str, str] = {
     "reference": "reference.ReferenceBackend",
     "cpu": "cpu.CpuBackend",
 }
-"""Name -> where the class is; imported on use, so that no backend's packages are needed by the others."""
+"""Name -> where the class is; imported on use, so that nobody needs another backend's packages."""
 
 __all__ = ["BACKENDS", "Backend", "BackendUnavailable", "GridSpec", "MlpSpec", "open_backend"]
 
@@ -30,7 +30,8 @@ def open_backend(name: str = "auto", device: str = "auto") -> Backend:
     """
     if device == "cuda" and not torch.cuda.is_available():
         raise BackendUnavailable(
-            "--device cuda: torch sees no CUDA GPU here; use --device cpu, or run `resfields-ngp doctor`"
+            "--device cuda: torch sees no CUDA GPU here; "
+            "use --device cpu, or run `resfields-ngp doctor`"
         )
     chosen = "cuda" if device == "cuda" else "cpu"
     if name == "auto":

@@ -1,11 +1,15 @@
 """The contract of a backend: four kernels over packed, frame-sorted rows, and nothing else.
 
 Vocabulary
-    N, R, T    rows (samples), rays, distinct frames of the batch; rows are sorted by frame (`FrameSlices`).
-    jets       (N, 1 + D, F): row 0 the F values, rows 1..D their derivatives by the D = 3 model axes; D = 0
-               where no derivative is wanted. Layers push a jet along, so normals need first-order autograd only.
-    table      (E, C, F) entries of all levels concatenated; C channels (base, residuals) side by side.
-    coefficients  (T, L, K * C) weight of each channel of each look-up at each level, one row a distinct frame.
+    N, R, T    rows (samples), rays, distinct frames of a batch; rows are sorted by frame
+               (`FrameSlices`).
+    jets       (N, 1 + D, F): row 0 the F values, rows 1..D their derivatives by the D = 3 model
+               axes; D = 0 where no derivative is wanted. Layers push a jet along, so normals need
+               first-order autograd only.
+    table      (E, C, F) entries of all levels concatenated; C channels (base, residuals) side by
+               side.
+    coefficients  (T, L, K * C) weight of each channel of each look-up at each level, one row a
+               distinct frame.
 """
 
 from __future__ import annotations
@@ -26,19 +30,20 @@ PRIMES = (1, 2654435761, 805459861, 3674653429)
 
 Activation = Literal["relu", "softplus", "squareplus"]
 ACTIVATION_SHARPNESS = 10.0
-"""tiny-cuda-nn's `K_ACT`: softplus is ``log(1 + exp(10 x)) / 10``, squareplus ``(x + sqrt(x^2 + 4/100)) / 2``."""
+"""tiny-cuda-nn's `K_ACT`, k: softplus is ``log(1 + exp(k x)) / k``, squareplus
+``(x + sqrt(x^2 + 4 / k^2)) / 2``."""
 
 
 class BackendUnavailable(RuntimeError):
-    """The backend cannot run here; the message names the missing piece and the line that mends it."""
+    """The backend cannot run here; the message names what is missing and the line that mends it."""
 
 
 @dataclass(frozen=True)
 class GridSpec:
     """The shape of a multiresolution hash grid, in tiny-cuda-nn's terms (`grid.h`).
 
-    A 3-D grid with residuals looks up one entry of C channels (`time_resolutions` empty). A 4-D grid looks up
-    two entries, at the time slices on either side of the frame.
+    A 3-D grid with residuals looks up one entry of C channels (`time_resolutions` empty). A 4-D
+    grid looks up two entries, at the time slices on either side of the frame.
     """
 
     n_levels: int
@@ -68,8 +73,10 @@ class GridSpec:
 
     @cached_property
     def scales(self) -> tuple[float, ...]:
-        """``s_l = base_resolution * per_level_scale**l - 1``; a position x lies at ``x * s_l + 0.5``."""
-        return tuple(self.base_resolution * self.per_level_scale**i - 1.0 for i in range(self.n_levels))
+        """``s_l = base_resolution * per_level_scale**l - 1``; x lies at ``x * s_l + 0.5``."""
+        return tuple(
+            self.base_resolution * self.per_level_scale**i - 1.0 for i in range(self.n_levels)
+        )
 
     @cached_property
     def resolutions(self) -> tuple[int, ...]:
@@ -108,10 +115,10 @@ class GridSpec:
 
 @dataclass(frozen=True)
 class MlpSpec:
-    """The shape of a bias-free MLP with flat weights, in tiny-cuda-nn's layout (`fully_fused_mlp.cu`).
+    """A bias-free MLP with flat weights, in tiny-cuda-nn's layout (`fully_fused_mlp.cu`).
 
-    Matrices are row-major [out, in], one after another; input and output widths are padded to multiples of 16,
-    padded inputs hold 1 (they serve as biases), padded outputs are dropped.
+    Matrices are row-major [out, in], one after another; input and output widths are padded to
+    multiples of 16, padded inputs hold 1 (they serve as biases), padded outputs are dropped.
     """
 
     n_inputs: int
@@ -128,7 +135,11 @@ class MlpSpec:
     @cached_property
     def shapes(self) -> tuple[tuple[int, int], ...]:
         """[out, in] of each matrix, padded."""
-        widths = [pad_to_16(self.n_inputs), *[self.n_neurons] * self.n_hidden_layers, pad_to_16(self.n_outputs)]
+        widths = [
+            pad_to_16(self.n_inputs),
+            *[self.n_neurons] * self.n_hidden_layers,
+            pad_to_16(self.n_outputs),
+        ]
         return tuple((widths[i + 1], widths[i]) for i in range(len(widths) - 1))
 
     @cached_property
@@ -154,7 +165,7 @@ def pad_inputs(
     jets: Tensor,  # (N, 1 + D, F)
     width: int,
 ) -> Tensor:
-    """Returns jets widened to `width` columns, the new values 1 and their derivatives 0 (tiny-cuda-nn's padding)."""
+    """Returns jets `width` columns wide: new values 1, derivatives 0, as tiny-cuda-nn pads."""
     missing = width - jets.shape[2]
     if missing == 0:
         return jets
@@ -164,7 +175,7 @@ def pad_inputs(
 
 
 class Backend(ABC):
-    """Four kernels. Parameters stay float32 and belong to the caller; half precision never leaves a backend."""
+    """The kernels. Parameters stay float32, the caller's; half precision never leaves a backend."""
 
     name: str
     device: torch.device
@@ -180,7 +191,7 @@ class Backend(ABC):
         spec: GridSpec,
         n_tangents: int,
     ) -> Tensor:  # (N, 1 + n_tangents, L * F) jets
-        """Interpolates every level trilinearly and contracts its channels with the frame's coefficients.
+        """Interpolates every level trilinearly, contracts channels with the frame's coefficients.
 
         Differentiable in positions, coefficients and table; `n_tangents` is 0 or 3.
         """
@@ -202,7 +213,7 @@ class Backend(ABC):
     def march(
         self,
         rays: Rays,
-        distances: Tensor,  # (n_frames, G, G, G) signed distance at cell centres, float16 or float32
+        distances: Tensor,  # (n_frames, G, G, G) signed, at cell centres, float16 or float32
         band: float,
         step: float,
         stretch: float,
@@ -210,9 +221,10 @@ class Backend(ABC):
     ) -> Samples:
         """Walks every ray through its frame's distance grid and keeps intervals near the surface.
 
-        Sphere-traces where the distance exceeds `band`. Within the band an interval is `step` long on a ray that
-        meets the surface head-on and up to `stretch` times longer on one that grazes it, so that the distance
-        changes by about `step` either way. Ends a ray deeper than `band` behind the surface. Not differentiable.
+        Sphere-traces where the distance exceeds `band`. Within the band an interval is `step` long
+        on a ray that meets the surface head-on and up to `stretch` times longer on one that grazes
+        it, so that the distance changes by about `step` either way. Ends a ray deeper than `band`
+        behind the surface. Not differentiable.
         """
 
     @abstractmethod
@@ -222,7 +234,7 @@ class Backend(ABC):
         samples: Samples,
         n_rays: int,
     ) -> Tensor:  # (N,) weights
-        """Weights of front-to-back compositing, ``w_i = alpha_i * prod_{j<i on the ray} (1 - alpha_j)``.
+        """Weights front to back, ``w_i = alpha_i * prod_{j < i} (1 - alpha_j)`` along each ray.
 
         Differentiable in alphas.
         """

@@ -35,8 +35,10 @@ class ReferenceBackend(Backend):
                 indices = _entry_indices(corners, slot, spec, level)
                 entries = table[start:stop][indices]  # (N, 8, C, F)
                 channels = slice(lookup * spec.n_channels, (lookup + 1) * spec.n_channels)
-                values = values + torch.einsum("necf,nc->nef", entries, coefficients[rows, level, channels])
-            jets = torch.cat([weights[:, None], tangents], dim=1)[:, : 1 + n_tangents]  # (N, 1 + D, 8)
+                values = values + torch.einsum(
+                    "necf,nc->nef", entries, coefficients[rows, level, channels]
+                )
+            jets = torch.cat([weights[:, None], tangents], dim=1)[:, : 1 + n_tangents]
             levels.append(torch.einsum("nde,nef->ndf", jets, values))
         return torch.cat(levels, dim=2)
 
@@ -44,7 +46,7 @@ class ReferenceBackend(Backend):
         """See `Backend.mlp`."""
         jets = pad_inputs(jets, spec.shapes[0][1])
         outputs = [jets.new_zeros(0, jets.shape[1], spec.n_outputs)]
-        # Frames without rows take part too: so does the result of no rows have its (zero) gradients.
+        # Frames without rows take part: so has the result of no rows its (zero) gradients.
         for i, (begin, end) in enumerate(pairwise(slices.offsets)):
             hidden = jets[begin:end]
             for layer, shape in enumerate(spec.shapes):
@@ -56,7 +58,7 @@ class ReferenceBackend(Backend):
         return torch.cat(outputs)
 
     def march(self, rays, distances, band, step, stretch, jitter):
-        """See `Backend.march`; a scalar loop over rays would say the same, this walks all rays in step."""
+        """See `Backend.march`; walks all rays in step."""
         n_rays, device = rays.n_rays, rays.origins.device
         near, far = box_interval(rays.origins, rays.directions)
         frames = torch.tensor(rays.slices.frames, device=device)[_row_frames(rays.slices, device)]
@@ -71,7 +73,9 @@ class ReferenceBackend(Backend):
             distance = sample_distances(distances, frames[index], points, distances.shape[1])
             in_band = distance.abs() <= band
             slope = ((distance - before[index]).abs() / length[index]).clamp(1.0 / stretch, 1.0)
-            length[index] = torch.where(in_band, step / slope, (distance.abs() - band).clamp(min=step))
+            length[index] = torch.where(
+                in_band, step / slope, (distance.abs() - band).clamp(min=step)
+            )
             hits = index[in_band]
             kept.append((hits, t[hits], t[hits] + length[hits]))
             entered[hits] = True
@@ -82,7 +86,9 @@ class ReferenceBackend(Backend):
         ray_indices, starts, ends = (torch.cat(column) for column in zip(*kept, strict=True))
         ray_indices, order = torch.sort(ray_indices, stable=True)
         bounds = torch.tensor(rays.slices.offsets, device=device)
-        slices = FrameSlices(rays.slices.frames, tuple(torch.searchsorted(ray_indices, bounds).tolist()))
+        slices = FrameSlices(
+            rays.slices.frames, tuple(torch.searchsorted(ray_indices, bounds).tolist())
+        )
         return Samples(ray_indices, starts[order], ends[order], slices)
 
     def composite(self, alphas, samples, n_rays):
@@ -117,7 +123,7 @@ def activate(
 
 
 def box_interval(origins: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns (R,) distances at which rays enter and leave [0, 1]^3; entry is at least 0, exit < entry on a miss."""
+    """Returns (R,) where rays enter [0, 1]^3, at least 0, and leave it; a miss leaves first."""
     safe = torch.where(directions.abs() < 1e-9, torch.full_like(directions, 1e-9), directions)
     to_low, to_high = -origins / safe, (1.0 - origins) / safe
     near = torch.minimum(to_low, to_high).amax(1).clamp(min=0.0)
@@ -125,7 +131,7 @@ def box_interval(origins: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def sample_distances(distances: Tensor, frames: Tensor, points: Tensor, resolution: int) -> Tensor:
-    """Interpolates the grid of each point's frame trilinearly between cell centres, clamped at the border."""
+    """Interpolates each point's frame trilinearly between cell centres, clamped at the border."""
     grid = (points * resolution - 0.5).clamp(0.0, resolution - 1.0)
     low = grid.floor().clamp(max=resolution - 2).long()
     fraction = grid - low
@@ -145,7 +151,7 @@ def _row_frames(slices: FrameSlices, device: torch.device) -> Tensor:
 
 
 def _corner_weights(positions: Tensor, scale: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Returns trilinear weights (N, 8), their derivatives (N, 3, 8) and the corners' coordinates (N, 8, 3)."""
+    """Returns trilinear weights (N, 8), their derivatives (N, 3, 8) and the corners (N, 8, 3)."""
     scaled = positions * scale + 0.5
     low = scaled.detach().floor()
     fraction = scaled - low
@@ -163,7 +169,7 @@ def _corner_weights(positions: Tensor, scale: float) -> tuple[Tensor, Tensor, Te
 
 
 def _entry_indices(corners: Tensor, slot: Tensor | None, spec: GridSpec, level: int) -> Tensor:
-    """Returns (N, 8) entries within the level: dense, x fastest and time slowest, while it fits, else hashed."""
+    """Returns (N, 8) entries in the level: dense, x fastest, where it fits, else hashed."""
     mask = 0xFFFFFFFF  # uint32 arithmetic, as on the GPU
     x, y, z = (corners & mask).unbind(2)
     time = torch.zeros_like(x) if slot is None else slot[:, None].expand_as(x)
@@ -173,4 +179,3 @@ def _entry_indices(corners: Tensor, slot: Tensor | None, spec: GridSpec, level: 
         resolution = spec.resolutions[level]
         index = (x + resolution * (y + resolution * (z + resolution * time))) & mask
     return index % spec.sizes[level]
-

@@ -1,4 +1,4 @@
-"""The embedded default: numba for the hash grid and the walks along rays, torch for the matrix products."""
+"""The embedded default: numba for grids and walks along rays, BLAS inside for matrix products."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from . import grid, rays
 from .mlp import mlp as _mlp
 from .mlp import use_single_threaded_blas
 
-# numba's own threads sleep while they wait; OpenMP's spin, and would stall next to torch's on a busy machine.
-numba.config.THREADING_LAYER = "workqueue"
+# numba's own threads sleep while they wait; OpenMP's spin, and would stall next to torch's on a
+# busy machine.
+numba.config.THREADING_LAYER = "workqueue"  # pyright: ignore - documented; missing in its types
 
 
 class CpuBackend(Backend):
@@ -53,8 +54,7 @@ class CpuBackend(Backend):
 
 
 def _keep_freed_memory() -> None:
-    """Tells glibc to keep freed blocks: giving back and faulting in the same megabytes every step is slow, in a
-    virtual machine very."""
+    """Tells glibc to keep freed blocks: giving back and faulting in megabytes a step is slow."""
     with contextlib.suppress(AttributeError, OSError):
         libc = ctypes.CDLL(None)
         m_trim_threshold, m_mmap_threshold = -1, -3
@@ -63,7 +63,7 @@ def _keep_freed_memory() -> None:
 
 
 class _HashGrid(torch.autograd.Function):
-    """Hash grid whose table gradient is added in place to `table.grad` where that is a leaf with one."""
+    """Hash grid; its table's gradient is added in place where the table is a leaf that has one."""
 
     @staticmethod
     def forward(ctx, positions, coefficients, table, slots, slices, spec, n_tangents):
@@ -86,7 +86,7 @@ class _HashGrid(torch.autograd.Function):
         widths = (spec.n_channels, spec.n_features_per_level, spec.n_lookups, ctx.n_tangents)
         grad_positions = grad_coefficients = grad_table = None
         if ctx.needs_input_grad[1] or ctx.needs_input_grad[2]:
-            # A fresh dense gradient costs more than the kernel, so it goes straight into the leaf's buffer.
+            # A fresh dense gradient costs more than the kernel: it goes into the leaf's buffer.
             existing = table.grad if ctx.needs_input_grad[2] and table.is_leaf else None
             buffer = torch.zeros_like(table) if existing is None else existing
             grad_coefficients = torch.zeros_like(coefficients)
@@ -148,7 +148,9 @@ def _march(
     t_starts, t_ends = np.empty((2, totals[-1]), np.float32)
     rays.pack(starts, ends, counts, ray_indices, t_starts, t_ends)
     slices = FrameSlices(bundle.slices.frames, tuple(int(totals[o]) for o in bundle.slices.offsets))
-    return Samples(torch.from_numpy(ray_indices), torch.from_numpy(t_starts), torch.from_numpy(t_ends), slices)
+    return Samples(
+        torch.from_numpy(ray_indices), torch.from_numpy(t_starts), torch.from_numpy(t_ends), slices
+    )
 
 
 class _Composite(torch.autograd.Function):
@@ -182,7 +184,10 @@ class _Accumulate(torch.autograd.Function):
     def forward(ctx, weights, values, ray_indices, n_rays):
         sums = values.new_zeros(n_rays, values.shape[1])
         rays.accumulate(
-            weights.contiguous().numpy(), values.contiguous().numpy(), ray_indices.numpy(), sums.numpy()
+            weights.contiguous().numpy(),
+            values.contiguous().numpy(),
+            ray_indices.numpy(),
+            sums.numpy(),
         )
         ctx.save_for_backward(weights, values, ray_indices)
         return sums

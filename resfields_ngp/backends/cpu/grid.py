@@ -1,9 +1,9 @@
 """Numba kernels of the hash grid: level loop outside, so that one level's table stays in cache.
 
-Levels run in parallel and own their slice of the table, so gradients need no atomics and the result does not
-depend on the number of threads. Within a row everything happens on the C * F floats of an entry, which sit in one
-cache line: 8 corners are gathered once, weighted for the value and the three derivatives, and contracted with the
-frame's coefficients at the end.
+Levels run in parallel and own their slice of the table, so gradients need no atomics and the result
+does not depend on the number of threads. Within a row everything happens on the C * F floats of an
+entry, which sit in one cache line: 8 corners are gathered once, weighted for the value and the
+three derivatives, and contracted with the frame's coefficients at the end.
 
 Vocabulary: l level, n row, k look-up (time slice), e entry, q = c * F + f position within an entry.
 """
@@ -20,7 +20,7 @@ _P1, _P2, _P3 = np.uint32(2654435761), np.uint32(805459861), np.uint32(367465342
 
 @numba.njit(inline="always")
 def _base_indices(indices, x, y, z, time, resolution, size, hashed):
-    """Writes the 8 corners' entries within the level; x fastest, `size` a power of two where hashed."""
+    """Writes the 8 corners' entries in the level; x fastest, `size` a power of 2 where hashed."""
     if hashed:
         mask = np.uint32(size - 1)
         y0, z0 = y * _P1, z * _P2
@@ -60,7 +60,8 @@ def forward_kernel(n_channels: int, n_features: int, n_lookups: int, n_tangents:
 
     @numba.njit(parallel=True, fastmath=True, cache=True, boundscheck=False)
     def forward(positions, offsets, coefficients, slots, table, scales, levels, jets):
-        # table (E, C * F); levels (L, 4) int64: start, size, resolution, hashed; jets (N, 1 + D, L * F)
+        # A row of levels: start, size, resolution, hashed. Shapes: table (E, C * F), levels
+        # (L, 4) int64, jets (N, 1 + D, L * F).
         for level in numba.prange(levels.shape[0]):
             start, size, resolution = levels[level, 0], levels[level, 1], levels[level, 2]
             hashed, scale = levels[level, 3] != 0, scales[level]
@@ -75,13 +76,15 @@ def forward_kernel(n_channels: int, n_features: int, n_lookups: int, n_tangents:
                         for f in range(n_features):
                             jets[n, d, level * n_features + f] = np.float32(0.0)
                     for k in range(n_lookups):
-                        _base_indices(indices, x, y, z, slots[frame, level, k], resolution, size, hashed)
+                        _base_indices(
+                            indices, x, y, z, slots[frame, level, k], resolution, size, hashed
+                        )
                         e0, e1 = start + np.int64(indices[0]), start + np.int64(indices[1])
                         e2, e3 = start + np.int64(indices[2]), start + np.int64(indices[3])
                         e4, e5 = start + np.int64(indices[4]), start + np.int64(indices[5])
                         e6, e7 = start + np.int64(indices[6]), start + np.int64(indices[7])
                         for q in range(width):
-                            # Three rounds of linear interpolation; their differences are the derivatives.
+                            # Three rounds of interpolation; their differences are the derivatives.
                             x0, x1 = table[e1, q] - table[e0, q], table[e3, q] - table[e2, q]
                             x2, x3 = table[e5, q] - table[e4, q], table[e7, q] - table[e6, q]
                             a0, a1 = table[e0, q] + fx * x0, table[e2, q] + fx * x1
@@ -98,7 +101,9 @@ def forward_kernel(n_channels: int, n_features: int, n_lookups: int, n_tangents:
                             for c in range(n_channels):
                                 coefficient = coefficients[frame, level, k * n_channels + c]
                                 for f in range(n_features):
-                                    jets[n, d, level * n_features + f] += coefficient * sums[d, c * n_features + f]
+                                    jets[n, d, level * n_features + f] += (
+                                        coefficient * sums[d, c * n_features + f]
+                                    )
 
     return forward
 
@@ -110,7 +115,16 @@ def backward_kernel(n_channels: int, n_features: int, n_lookups: int, n_tangents
 
     @numba.njit(parallel=True, fastmath=True, cache=True, boundscheck=False)
     def backward(
-        positions, offsets, coefficients, slots, table, scales, levels, grad_jets, grad_table, grad_coefficients
+        positions,
+        offsets,
+        coefficients,
+        slots,
+        table,
+        scales,
+        levels,
+        grad_jets,
+        grad_table,
+        grad_coefficients,
     ):
         for level in numba.prange(levels.shape[0]):
             start, size, resolution = levels[level, 0], levels[level, 1], levels[level, 2]
@@ -133,12 +147,15 @@ def backward_kernel(n_channels: int, n_features: int, n_lookups: int, n_tangents
                         ex, ey, ez = one - fx, one - fy, one - fz
                         for c in range(n_channels):
                             for f in range(n_features):
-                                grads[0, c * n_features + f] = grad_jets[n, 0, level * n_features + f]
+                                column = level * n_features + f
+                                grads[0, c * n_features + f] = grad_jets[n, 0, column]
                                 if n_rows == 4:
                                     for d in range(1, 4):
-                                        gradient = scale * grad_jets[n, d, level * n_features + f]
+                                        gradient = scale * grad_jets[n, d, column]
                                         grads[d, c * n_features + f] = gradient
-                        _base_indices(indices, x, y, z, slots[frame, level, k], resolution, size, hashed)
+                        _base_indices(
+                            indices, x, y, z, slots[frame, level, k], resolution, size, hashed
+                        )
                         e0, e1 = start + np.int64(indices[0]), start + np.int64(indices[1])
                         e2, e3 = start + np.int64(indices[2]), start + np.int64(indices[3])
                         e4, e5 = start + np.int64(indices[4]), start + np.int64(indices[5])
@@ -161,8 +178,14 @@ def backward_kernel(n_channels: int, n_features: int, n_lookups: int, n_tangents
                                 s0, s1, s2, s3 = s0 - x0, s1 + x0, s2 - x1, s3 + x1
                                 s4, s5, s6, s7 = s4 - x2, s5 + x2, s6 - x3, s7 + x3
                             grad_weights[q] += (
-                                s0 * table[e0, q] + s1 * table[e1, q] + s2 * table[e2, q] + s3 * table[e3, q]
-                                + s4 * table[e4, q] + s5 * table[e5, q] + s6 * table[e6, q] + s7 * table[e7, q]
+                                s0 * table[e0, q]
+                                + s1 * table[e1, q]
+                                + s2 * table[e2, q]
+                                + s3 * table[e3, q]
+                                + s4 * table[e4, q]
+                                + s5 * table[e5, q]
+                                + s6 * table[e6, q]
+                                + s7 * table[e7, q]
                             )
                             weight = weights[q]
                             spread[0, q], spread[1, q] = weight * s0, weight * s1
@@ -174,18 +197,22 @@ def backward_kernel(n_channels: int, n_features: int, n_lookups: int, n_tangents
                             for q in range(width):
                                 grad_table[entry, q] += spread[corner, q]
                     for q in range(width):
-                        grad_coefficients[frame, level, k * n_channels + q // n_features] += grad_weights[q]
+                        grad_coefficients[frame, level, k * n_channels + q // n_features] += (
+                            grad_weights[q]
+                        )
 
     return backward
 
 
 @cache
 def position_kernel(n_channels: int, n_features: int, n_lookups: int, n_tangents: int):
-    """Returns the kernel of the gradient by position; the value's derivatives and, for jets, the mixed second ones."""
+    """Returns the kernel of the gradient by position; of jets, the mixed second derivatives."""
     n_rows = 1 + n_tangents
 
     @numba.njit(parallel=True, fastmath=True, cache=True, boundscheck=False)
-    def backward(positions, frames, coefficients, slots, table, scales, levels, grad_jets, grad_positions):
+    def backward(
+        positions, frames, coefficients, slots, table, scales, levels, grad_jets, grad_positions
+    ):
         for n in numba.prange(positions.shape[0]):
             frame = frames[n]
             indices = np.empty(8, np.uint32)
@@ -202,14 +229,19 @@ def position_kernel(n_channels: int, n_features: int, n_lookups: int, n_tangents
                 w[2, 0], w[2, 1] = np.float32(1.0) - fz, fz
                 s[0], s[1] = -scale, scale
                 for k in range(n_lookups):
-                    _base_indices(indices, x, y, z, slots[frame, level, k], resolution, size, hashed)
+                    _base_indices(
+                        indices, x, y, z, slots[frame, level, k], resolution, size, hashed
+                    )
                     for corner in range(8):
                         entry = start + np.int64(indices[corner])
                         i, j, h = corner & 1, corner >> 1 & 1, corner >> 2 & 1
                         for f in range(n_features):
                             value = np.float32(0.0)
                             for c in range(n_channels):
-                                value += coefficients[frame, level, k * n_channels + c] * table[entry, c * n_features + f]
+                                value += (
+                                    coefficients[frame, level, k * n_channels + c]
+                                    * table[entry, c * n_features + f]
+                                )
                             column = level * n_features + f
                             g0 = grad_jets[n, 0, column] * value
                             gx = g0 * s[i] * w[1, j] * w[2, h]

@@ -1,9 +1,9 @@
 """The ResField MLP on a CPU: every tile of rows runs through all layers while it is in cache.
 
-Threads share out whole tiles and meet once a call, so a busy machine does not make them wait for each other at
-every matrix. Matrix products are BLAS calls, one thread each. The three tangents travel as further rows of the same
-product, and the backward pass is written out: it runs each tile forward again instead of storing hidden layers,
-which would cost more in memory traffic.
+Threads share out whole tiles and meet once a call, so a busy machine does not make them wait for
+each other at every matrix. Matrix products are BLAS calls, one thread each. The three tangents
+travel as further rows of the same product, and the backward pass is written out: it runs each tile
+forward again instead of storing hidden layers, which would cost more in memory traffic.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import numba
 import numpy as np
 import scipy.linalg.cython_blas  # noqa: F401 - the BLAS that numba calls; it has to be there to be limited
 import torch
+from numba import get_thread_id  # pyright: ignore[reportPrivateImportUsage] - documented
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
@@ -23,10 +24,10 @@ from ..base import ACTIVATION_SHARPNESS, MlpSpec, pad_inputs
 TILE_ROWS = 512
 """Rows per tile: 512 x 4 x 64 floats are half a megabyte, a quarter of a level-2 cache."""
 N_CHUNKS = 16
-"""Pieces of a backward pass, each with a weight gradient of its own; a constant, so that sums never depend on threads."""
+"""Pieces of a backward pass, each with its own weight gradient; constant, so that sums are."""
 _ACTIVATIONS = {"relu": 0, "softplus": 1, "squareplus": 2}
-# All liberties but the assumption that nothing is NaN; and numpy's division, because an exception inside
-# a parallel loop is lost together with the rest of the loop.
+# All liberties but the assumption that nothing is NaN; and numpy's division, because an exception
+# inside a parallel loop is lost together with the rest of the loop.
 _FAST = {"reassoc", "nsz", "arcp", "contract", "afn"}
 _K = np.float32(ACTIVATION_SHARPNESS)
 
@@ -40,7 +41,11 @@ def _value_and_slopes(x, kind):
         squared = scaled * scaled + four
         inverse = one / np.sqrt(squared)
         value = half * (scaled + squared * inverse) / _K
-        return value, half * (one + scaled * inverse), np.float32(2.0) * _K * inverse * inverse * inverse
+        return (
+            value,
+            half * (one + scaled * inverse),
+            np.float32(2.0) * _K * inverse * inverse * inverse,
+        )
     if kind == 1:
         scaled = _K * x
         decay = np.exp(-abs(scaled))
@@ -94,7 +99,9 @@ def _forward_tile(rows, n_jet, kind, weights, shapes, offsets, scratch, outputs)
 
 
 @numba.njit(fastmath=_FAST, error_model="numpy")
-def _backward_tile(rows, n_jet, kind, weights, shapes, offsets, scratch, grads, grad_weights, grad_rows):
+def _backward_tile(
+    rows, n_jet, kind, weights, shapes, offsets, scratch, grads, grad_weights, grad_rows
+):
     # scratch: two rows of slopes, then the inputs and the outputs of each activation
     last, n_rows, slopes = shapes.shape[0] - 1, rows.shape[0], scratch[0]
     hidden = rows
@@ -117,18 +124,39 @@ def _backward_tile(rows, n_jet, kind, weights, shapes, offsets, scratch, grads, 
 
 @numba.njit(parallel=True, cache=True, error_model="numpy")
 def _forward(rows, n_jet, kind, tiles, weights, shapes, offsets, scratch, outputs):
-    # rows (N * n_jet, in); tiles (n, 3): distinct frame, begin, end; weights (T, P); scratch by thread
+    # rows (N * n_jet, in); tiles (n, 3): distinct frame, begin, end; weights (T, P)
     for k in numba.prange(tiles.shape[0]):
         begin, end = tiles[k, 1] * n_jet, tiles[k, 2] * n_jet
-        own = scratch[numba.get_thread_id()]
-        _forward_tile(rows[begin:end], n_jet, kind, weights[tiles[k, 0]], shapes, offsets, own, outputs[begin:end])
+        own = scratch[get_thread_id()]
+        _forward_tile(
+            rows[begin:end],
+            n_jet,
+            kind,
+            weights[tiles[k, 0]],
+            shapes,
+            offsets,
+            own,
+            outputs[begin:end],
+        )
 
 
 @numba.njit(parallel=True, cache=True, error_model="numpy")
-def _backward(rows, n_jet, kind, tiles, weights, shapes, offsets, scratch, grad_outputs, grad_weights, grad_rows):
+def _backward(
+    rows,
+    n_jet,
+    kind,
+    tiles,
+    weights,
+    shapes,
+    offsets,
+    scratch,
+    grad_outputs,
+    grad_weights,
+    grad_rows,
+):
     # grad_weights (N_CHUNKS, T, P); grad_rows as rows, or empty where it is not wanted
     for chunk in numba.prange(grad_weights.shape[0]):
-        own = scratch[numba.get_thread_id()]
+        own = scratch[get_thread_id()]
         for k in range(chunk, tiles.shape[0], grad_weights.shape[0]):
             i, begin, end = tiles[k, 0], tiles[k, 1] * n_jet, tiles[k, 2] * n_jet
             _backward_tile(
@@ -207,13 +235,18 @@ def _arguments(jets: Tensor, weights: Tensor, slices: FrameSlices, spec: MlpSpec
         weights.detach().numpy(),
         np.asarray(spec.shapes, np.int64),
         np.asarray(spec.offsets, np.int64),
-        _scratch(numba.get_num_threads(), 3 + 2 * spec.n_hidden_layers, TILE_ROWS * jets.shape[1], spec.n_neurons),
+        _scratch(
+            numba.get_num_threads(),
+            3 + 2 * spec.n_hidden_layers,
+            TILE_ROWS * jets.shape[1],
+            spec.n_neurons,
+        ),
     )
 
 
 @cache
 def _scratch(*shape: int) -> np.ndarray:
-    """Returns working memory that is kept: fresh pages cost a thread more than the arithmetic done in them."""
+    """Returns working memory that is kept: fresh pages cost more than the arithmetic in them."""
     return np.empty(shape, np.float32)
 
 

@@ -17,7 +17,8 @@ def _distance(grid, x, y, z):
     px = min(max(x * resolution - np.float32(0.5), np.float32(0.0)), limit)
     py = min(max(y * resolution - np.float32(0.5), np.float32(0.0)), limit)
     pz = min(max(z * resolution - np.float32(0.5), np.float32(0.0)), limit)
-    i, j, k = min(int(px), resolution - 2), min(int(py), resolution - 2), min(int(pz), resolution - 2)
+    last = resolution - 2
+    i, j, k = min(int(px), last), min(int(py), last), min(int(pz), last)
     fx, fy, fz = np.float32(px - i), np.float32(py - j), np.float32(pz - k)
     a0 = grid[i, j, k] + fz * (grid[i, j, k + 1] - grid[i, j, k])
     a1 = grid[i, j + 1, k] + fz * (grid[i, j + 1, k + 1] - grid[i, j + 1, k])
@@ -41,8 +42,10 @@ def _box_interval(origin, direction):
 
 
 @numba.njit(parallel=True, fastmath=_FAST, error_model="numpy", cache=True)
-def march(origins, directions, frames, distances, band, step, stretch, jitter, starts, ends, counts):
-    """Writes each ray's kept intervals into its rows of `starts` and `ends` (R, capacity), their number into `counts`."""
+def march(
+    origins, directions, frames, distances, band, step, stretch, jitter, starts, ends, counts
+):
+    """Writes each ray's intervals into `starts` and `ends` (R, capacity), their `counts` (R,)."""
     for r in numba.prange(origins.shape[0]):
         grid = distances[frames[r]]
         near, far = _box_interval(origins[r], directions[r])
@@ -57,7 +60,8 @@ def march(origins, directions, frames, distances, band, step, stretch, jitter, s
             )
             excess = abs(distance) - band
             if excess <= np.float32(0.0):
-                # Equal changes of distance, not equal lengths: grazing rays need no more samples than others.
+                # Equal changes of distance, not equal lengths: grazing rays need no more
+                # samples than others.
                 slope = min(abs(distance - before) / length, np.float32(1.0))
                 length = step / max(slope, np.float32(1.0) / stretch)
                 starts[r, count], ends[r, count] = t, t + length
@@ -95,12 +99,13 @@ def composite(alphas, ray_indices, weights):
 
 @numba.njit(cache=True)
 def composite_backward(alphas, ray_indices, weights, grad_weights, grad_alphas):
-    """``dL/dalpha_i = T_i g_i - (sum_{j>i} w_j g_j) / (1 - alpha_i)``, walking each ray from its end."""
+    """``dL/dalpha_i = T_i g_i - (sum_{j>i} w_j g_j) / (1 - alpha_i)``, from each ray's end."""
     n_samples, floor = alphas.shape[0], np.float32(1e-6)
     transmittance = np.empty(n_samples, np.float32)
     for n in range(n_samples):
         first = n == 0 or ray_indices[n] != ray_indices[n - 1]
-        transmittance[n] = 1.0 if first else transmittance[n - 1] * (np.float32(1.0) - alphas[n - 1])
+        before = np.float32(1.0) if first else transmittance[n - 1]
+        transmittance[n] = before if first else before * (np.float32(1.0) - alphas[n - 1])
     behind = np.float32(0.0)
     for n in range(n_samples - 1, -1, -1):
         if n == n_samples - 1 or ray_indices[n] != ray_indices[n + 1]:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from ball_scene import (
     N_FRAMES,
+    SHARP,
     ball_capture,
     ball_occupancy,
     ball_space,
@@ -18,7 +19,7 @@ from resfields_ngp.backends import open_backend
 from resfields_ngp.losses import LossConfig
 from resfields_ngp.occupancy import OccupancyConfig
 from resfields_ngp.pixels import PixelSource
-from resfields_ngp.rendering import render
+from resfields_ngp.rendering import render, render_samples
 from resfields_ngp.training import (
     Trainer,
     TrainingConfig,
@@ -198,13 +199,16 @@ def test_a_checkpoint_of_one_backend_renders_the_same_in_the_other(first: str, s
     run_fit(trainer)
     restore_model(other.field, other.occupancy, trainer.state()[0])
     batch = trainer.source.draw((0, 1), 120, 0.7, seeded(5))
-    pictures = [render(t.field, t.occupancy, batch.rays, 0.2) for t in (trainer, other)]
-    assert pictures[0].opacities.max() > 0.1
-    for name in ("rgbs", "opacities", "depths"):
+    one, two = (render(t.field, t.occupancy, batch.rays, 0.2) for t in (trainer, other))
+    assert one.opacities.max() > 0.1
+    # Now and then a step at the very edge of the band falls on either side of it: within a grey
+    # level. The same samples give the same picture to rounding.
+    assert (one.rgbs - two.rgbs).square().mean().sqrt() < 1.0 / 255.0
+    samples = trainer.occupancy.march(batch.rays, trainer.field.backend, SHARP, None)
+    pictures = [render_samples(t.field, batch.rays, samples, 1.0, 0.2)[0] for t in (trainer, other)]
+    for name in ("rgbs", "opacities", "depths", "normals"):
         one, two = (getattr(picture, name) for picture in pictures)
-        # A step at the very edge of the band may fall on either side of it, now and then.
-        differences = (one - two).abs()
-        assert differences.median() < 1e-5 and (differences < 2e-3).float().mean() > 0.97, name
+        assert torch.allclose(one, two, atol=2e-4), name
 
 
 def test_budgets_and_counts_out_of_range_are_refused():

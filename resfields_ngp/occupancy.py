@@ -26,7 +26,7 @@ from .records import FrameSlices, Rays, Samples
 class OccupancyConfig:
     """How densely rays are sampled, and how often the grid follows the field."""
 
-    core: float = 0.5
+    core: float = 0.75
     """Where surfaces begin: raised above the hull by this part of its local radius; 0 is the hull itself."""
     band: float = 3.5
     """Half-width of the sampled band around the surface, in units of 1 / sharpness."""

@@ -98,14 +98,12 @@ def _surface_losses(
     """Terms of a signed distance, on the rays' samples and on free points of the box."""
     gradients = shading.jets[:, 1:, 0]
     losses = {"eikonal": config.eikonal * eikonal_loss(gradients)}
-    if config.hull and occupancy.has_masks:
-        points, at = _free_points(slices.frames, N_FREE_POINTS, generator)
-        sdfs = field.query(points, at, fraction, 0)[:, 0, 0]
-        losses["hull"] = config.hull * hull_loss(sdfs, occupancy.hull_distances(points, at))
-    if config.sparseness:
+    if config.sparseness or (config.hull and occupancy.has_masks):
         points, at = _free_points(slices.frames, N_FREE_POINTS, generator)
         sdfs = field.query(points, at, fraction, 0)[:, 0, 0]
         losses["sparseness"] = config.sparseness * sparseness_loss(sdfs)
+        if occupancy.has_masks:
+            losses["hull"] = config.hull * hull_loss(sdfs, occupancy.hull_distances(points, at))
     if config.curvature:
         chosen = (shading.weights.detach() > 0.1).nonzero()[:, 0]
         at = FrameSlices(slices.frames, tuple(torch.searchsorted(chosen, torch.tensor(slices.offsets)).tolist()))

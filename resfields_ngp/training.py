@@ -43,7 +43,7 @@ class TrainingConfig:
     """Steps that fit the signed distance to the visual hull first; at most a tenth of the budget."""
     warmup_points: int = 4096
     """Points of a warm-up step."""
-    grid_rate: float = 0.016
+    grid_rate: float = 0.002
     """Adam's learning rate of the encoder's table."""
     network_rate: float = 0.005
     """Adam's learning rate of networks and coefficients."""

@@ -69,8 +69,12 @@ def march(
                 entered = True
             elif distance < np.float32(0.0) and entered:
                 break
+            elif distance < np.float32(0.0) and length > step:
+                # Overshot: the cache is no exact distance. Back, and on in small steps.
+                t -= length
+                length = step
             else:
-                length = max(step, excess)
+                length = max(step, min(np.float32(0.5) * excess, np.float32(2.0) * length))
             before = distance
             t += length
         counts[r] = count

@@ -50,7 +50,9 @@ class Cameras:
         safe = np.where(np.abs(depths) < 1e-12, 1e-12, depths)
         return homogeneous[:, :2] / safe[:, None], depths
 
-    def rays(self, pixels: np.ndarray, frame: int, space: ModelSpace) -> tuple[np.ndarray, np.ndarray]:
+    def rays(
+        self, pixels: np.ndarray, frame: int, space: ModelSpace
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Returns the rays through pixels, in the frame's model space.
 
         Args:
@@ -81,7 +83,9 @@ class Cameras:
 
     def frame_subset(self, frames: list[int]) -> Cameras:
         """Returns the cameras of some frames only."""
-        return Cameras(self.intrinsics[frames], self.world_from_camera[frames], self.width, self.height)
+        return Cameras(
+            self.intrinsics[frames], self.world_from_camera[frames], self.width, self.height
+        )
 
 
 def decompose_projection(
@@ -107,7 +111,9 @@ def decompose_projection(
     intrinsics, rotation, centre = cv2.decomposeProjectionMatrix(matrix)[:3]
     intrinsics = intrinsics / intrinsics[2, 2]
     if intrinsics[0, 0] <= 0 or intrinsics[1, 1] <= 0:
-        raise ValueError("the projection matrix has a negative focal length: check the axes (OpenCV: right, down, forward)")
+        raise ValueError(
+            "the projection matrix has a negative focal length: check the axes (OpenCV: right, down, forward)"
+        )
     world_from_camera = np.eye(4)
     world_from_camera[:3, :3] = rotation.T
     world_from_camera[:3, 3] = (centre[:3] / centre[3]).ravel()

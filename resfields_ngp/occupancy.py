@@ -45,7 +45,9 @@ class OccupancyConfig:
 
     def __post_init__(self) -> None:
         if self.band <= 0.0 or self.step <= 0.0:
-            raise ValueError(f"occupancy.band is {self.band} and step {self.step}; allowed: above 0")
+            raise ValueError(
+                f"occupancy.band is {self.band} and step {self.step}; allowed: above 0"
+            )
         if not 0.0 < self.min_step <= self.max_step:
             raise ValueError(
                 f"occupancy.min_step is {self.min_step} and max_step {self.max_step}; allowed: 0 < min <= max"
@@ -84,15 +86,28 @@ class Occupancy(nn.Module):
         """Returns the distance between samples, model units."""
         return min(max(self.config.step / sharpness, self.config.min_step), self.config.max_step)
 
-    def march(self, rays: Rays, backend: Backend, sharpness: float, jitter: Tensor | None) -> Samples:
+    def march(
+        self, rays: Rays, backend: Backend, sharpness: float, jitter: Tensor | None
+    ) -> Samples:
         """Returns the samples of rays near the surface. Not differentiable."""
-        return backend.march(rays, self.distances, self.band(sharpness), self.step(sharpness), self.config.stretch, jitter)
+        return backend.march(
+            rays,
+            self.distances,
+            self.band(sharpness),
+            self.step(sharpness),
+            self.config.stretch,
+            jitter,
+        )
 
     def march_hull(self, rays: Rays, backend: Backend, step: float) -> Samples:
         """Returns samples at equal steps throughout the hull, whatever the field says. Not differentiable."""
         frames = list(rays.slices.frames)
         outside = (self.hull[frames] - self.margin).clamp(min=0.0)
-        local = Rays(rays.origins, rays.directions, FrameSlices(tuple(range(len(frames))), rays.slices.offsets))
+        local = Rays(
+            rays.origins,
+            rays.directions,
+            FrameSlices(tuple(range(len(frames))), rays.slices.offsets),
+        )
         samples = backend.march(local, outside, 1e-6, step, 1.0, None)
         slices = FrameSlices(rays.slices.frames, samples.slices.offsets)
         return Samples(samples.ray_indices, samples.t_starts, samples.t_ends, slices)
@@ -145,7 +160,9 @@ class Occupancy(nn.Module):
 
     def _distance_to_dense(self, levels: Tensor, frame: int) -> Tensor:
         """Returns 0 in and next to cells with some density, elsewhere the distance to the nearest of them."""
-        occupied = ((levels < self.config.max_step * 2.0) & (self.hull[frame] < self.margin)).cpu().numpy()
+        occupied = (
+            ((levels < self.config.max_step * 2.0) & (self.hull[frame] < self.margin)).cpu().numpy()
+        )
         occupied = ndimage.binary_dilation(occupied)
         if not occupied.any():
             return torch.zeros_like(levels)

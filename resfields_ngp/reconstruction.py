@@ -84,12 +84,19 @@ def train(
     if resume and (found := run.latest_checkpoint()):
         trainer.restore(*found)
         run.drop_metrics_after(trainer.step_count)
-    test_source = PixelSource(capture, hull.space, (capture.test_view,)) if capture.test_view else None
+    test_source = (
+        PixelSource(capture, hull.space, (capture.test_view,)) if capture.test_view else None
+    )
     _describe(run, capture, hull.space)
     completed = fit(trainer, run, test_source, report, should_stop)
     return Reconstruction(
-        field, occupancy, hull.space, capture.frame_numbers, capture.world_from_normalised,
-        capture.background, completed,
+        field,
+        occupancy,
+        hull.space,
+        capture.frame_numbers,
+        capture.world_from_normalised,
+        capture.background,
+        completed,
     )
 
 
@@ -120,8 +127,13 @@ def load_reconstruction(path: Path | str, device: str = "auto") -> Reconstructio
     field, occupancy = _build(config, hull, len(numbers), backend, generator, True)
     restore_model(field, occupancy, tensors)
     return Reconstruction(
-        field, occupancy, space, numbers, placement["world_from_normalised"],
-        float(placement["background"]), state["fraction"] >= 1.0,
+        field,
+        occupancy,
+        space,
+        numbers,
+        placement["world_from_normalised"],
+        float(placement["background"]),
+        state["fraction"] >= 1.0,
     )
 
 
@@ -134,10 +146,17 @@ def use_threads(count: int) -> None:
 
 
 def _build(
-    config: Config, hull: Hull, n_frames: int, backend: Backend, generator: torch.Generator, has_masks: bool
+    config: Config,
+    hull: Hull,
+    n_frames: int,
+    backend: Backend,
+    generator: torch.Generator,
+    has_masks: bool,
 ) -> tuple[Field, Occupancy]:
     """Returns a fresh field and occupancy."""
-    field = Field(config.encoder, config.network, config.head, config.residual, n_frames, generator, backend)
+    field = Field(
+        config.encoder, config.network, config.head, config.residual, n_frames, generator, backend
+    )
     return field, Occupancy(hull, config.occupancy, has_masks)
 
 

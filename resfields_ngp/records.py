@@ -90,7 +90,9 @@ class FrameSlices:
     def of_sorted(frame_ids: Tensor, frames: tuple[int, ...]) -> FrameSlices:
         """Returns the slices of rows whose ``frame_ids`` (N,), indices into `frames`, are ascending."""
         bounds = torch.arange(len(frames) + 1, device=frame_ids.device)
-        return FrameSlices(frames, tuple(torch.searchsorted(frame_ids.contiguous(), bounds).tolist()))
+        return FrameSlices(
+            frames, tuple(torch.searchsorted(frame_ids.contiguous(), bounds).tolist())
+        )
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,9 @@ def render_samples(
     sums = accumulate(weights, others, samples.ray_indices, rays.n_rays)
     opacities = sums[:, 0]
     backdrop = background if isinstance(background, Tensor) else colours.new_tensor(background)
-    rendering = Rendering(colours + (1.0 - opacities)[:, None] * backdrop, opacities, sums[:, 1], sums[:, 2:])
+    rendering = Rendering(
+        colours + (1.0 - opacities)[:, None] * backdrop, opacities, sums[:, 1], sums[:, 2:]
+    )
     return rendering, Shading(positions, jets, weights)
 
 
@@ -100,4 +102,8 @@ def _chunks(rays: Rays):
     for begin in range(0, max(rays.n_rays, 1), CHUNK_RAYS):
         end = min(begin + CHUNK_RAYS, rays.n_rays)
         offsets = tuple(min(max(offset, begin), end) - begin for offset in rays.slices.offsets)
-        yield Rays(rays.origins[begin:end], rays.directions[begin:end], FrameSlices(rays.slices.frames, offsets))
+        yield Rays(
+            rays.origins[begin:end],
+            rays.directions[begin:end],
+            FrameSlices(rays.slices.frames, offsets),
+        )

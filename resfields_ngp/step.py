@@ -62,11 +62,17 @@ def render_step(
     if masks is not None:
         targets = batch.rgbs + (1.0 - masks)[:, None] * backdrop
         losses["mask"] = config.mask * mask_loss(rendering.opacities, masks)
-    losses["colour"] = config.colour * colour_loss(rendering.rgbs, targets, pixel_weights, config.colour_kind)
+    losses["colour"] = config.colour * colour_loss(
+        rendering.rgbs, targets, pixel_weights, config.colour_kind
+    )
     if batch.depths is not None and config.depth:
-        losses["depth"] = config.depth * depth_loss(rendering.depths, rendering.opacities, batch.depths)
+        losses["depth"] = config.depth * depth_loss(
+            rendering.depths, rendering.opacities, batch.depths
+        )
     if field.head.n_tangents:
-        losses |= _surface_losses(field, occupancy, shading, samples.slices, config, fraction, generator)
+        losses |= _surface_losses(
+            field, occupancy, shading, samples.slices, config, fraction, generator
+        )
         if masks is not None and config.hull:
             lost = ((masks > 0.5) & (rendering.opacities.detach() < 0.2)).nonzero()[:, 0]
             losses["silhouette"] = config.hull * _silhouette(field, occupancy, rays, lost, fraction)
@@ -74,7 +80,11 @@ def render_step(
 
 
 def hull_step(
-    field: Field, occupancy: Occupancy, frames: tuple[int, ...], config: LossConfig, n_points: int,
+    field: Field,
+    occupancy: Occupancy,
+    frames: tuple[int, ...],
+    config: LossConfig,
+    n_points: int,
     generator: torch.Generator,
 ) -> StepResult:
     """Fits the signed distance to the hull's core before rendering begins (to a ball without masks)."""
@@ -92,8 +102,13 @@ def hull_step(
 
 
 def _surface_losses(
-    field: Field, occupancy: Occupancy, shading: Shading, slices: FrameSlices, config: LossConfig,
-    fraction: float, generator: torch.Generator,
+    field: Field,
+    occupancy: Occupancy,
+    shading: Shading,
+    slices: FrameSlices,
+    config: LossConfig,
+    fraction: float,
+    generator: torch.Generator,
 ) -> dict[str, Tensor]:
     """Terms of a signed distance, on the rays' samples and on free points of the box."""
     gradients = shading.jets[:, 1:, 0]
@@ -106,14 +121,18 @@ def _surface_losses(
             losses["hull"] = config.hull * hull_loss(sdfs, occupancy.hull_distances(points, at))
     if config.curvature:
         chosen = (shading.weights.detach() > 0.1).nonzero()[:, 0]
-        at = FrameSlices(slices.frames, tuple(torch.searchsorted(chosen, torch.tensor(slices.offsets)).tolist()))
+        at = FrameSlices(
+            slices.frames, tuple(torch.searchsorted(chosen, torch.tensor(slices.offsets)).tolist())
+        )
         shift = torch.randn((chosen.shape[0], 3), generator=generator) * 0.01
         moved = field.query((shading.positions[chosen] + shift).clamp(0.0, 1.0), at, fraction, 3)
         losses["curvature"] = config.curvature * curvature_loss(gradients[chosen], moved[:, 1:, 0])
     return losses
 
 
-def _silhouette(field: Field, occupancy: Occupancy, rays: Rays, lost: Tensor, fraction: float) -> Tensor:
+def _silhouette(
+    field: Field, occupancy: Occupancy, rays: Rays, lost: Tensor, fraction: float
+) -> Tensor:
     """Pulls a surface into the path of foreground rays that see none, wherever the hull allows one."""
     bounds = torch.tensor(rays.slices.offsets)
     slices = FrameSlices(rays.slices.frames, tuple(torch.searchsorted(lost, bounds).tolist()))

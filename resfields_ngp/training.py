@@ -112,7 +112,10 @@ class Trainer:
         self.generator = torch.Generator().manual_seed(config.seed)
         table = [p for name, p in field.named_parameters() if name.endswith("table")]
         others = [p for name, p in field.named_parameters() if not name.endswith("table")]
-        groups = [{"params": table, "lr": config.grid_rate}, {"params": others, "lr": config.network_rate}]
+        groups = [
+            {"params": table, "lr": config.grid_rate},
+            {"params": others, "lr": config.network_rate},
+        ]
         groups = [group for group in groups if group["params"]]
         for group in groups:
             group["full_rate"] = group["lr"]
@@ -144,11 +147,15 @@ class Trainer:
         warms_up = self._warms_up(fraction)
         if warms_up:
             n_points = self.config.warmup_points
-            result = hull_step(self.field, self.occupancy, frames, self.losses, n_points, self.generator)
+            result = hull_step(
+                self.field, self.occupancy, frames, self.losses, n_points, self.generator
+            )
         else:
             n_rays = int(self.rays_per_batch)
             batch = self.source.draw(frames, n_rays, self.config.foreground, self.generator)
-            result = render_step(self.field, self.occupancy, batch, self.losses, fraction, self.generator)
+            result = render_step(
+                self.field, self.occupancy, batch, self.losses, fraction, self.generator
+            )
             self._adapt_rays(result)
         self._check_finite(result)
         self._set_rates(fraction)
@@ -235,7 +242,11 @@ class Trainer:
 
 def restore_model(field: Field, occupancy: Occupancy, tensors: dict[str, Tensor]) -> None:
     """Loads parameters and occupancy from a checkpoint's tensors."""
-    own = {name.removeprefix("field."): value for name, value in tensors.items() if name.startswith("field.")}
+    own = {
+        name.removeprefix("field."): value
+        for name, value in tensors.items()
+        if name.startswith("field.")
+    }
     field.load_state_dict(own)
     occupancy.distances.copy_(tensors["occupancy.distances"])
 
@@ -276,7 +287,11 @@ def fit(
 
 
 def _tell(
-    trainer: Trainer, run: RunFolder, result: StepResult, seconds: float, test_psnr: float | None,
+    trainer: Trainer,
+    run: RunFolder,
+    result: StepResult,
+    seconds: float,
+    test_psnr: float | None,
     report: Callable[[Progress], None] | None,
 ) -> None:
     """Writes a line of metrics and reports it."""
@@ -285,8 +300,14 @@ def _tell(
     losses = {name: round(value.item(), 6) for name, value in result.losses.items()}
     samples_per_ray = result.n_samples / max(result.n_rays, 1)
     progress = Progress(
-        trainer.step_count, n_steps, fraction, trainer.seconds, losses, test_psnr,
-        samples_per_ray, result.n_rays / max(seconds, 1e-9),
+        trainer.step_count,
+        n_steps,
+        fraction,
+        trainer.seconds,
+        losses,
+        test_psnr,
+        samples_per_ray,
+        result.n_rays / max(seconds, 1e-9),
     )
     with torch.no_grad():
         sharpness = float(trainer.field.head.sharpness(fraction))

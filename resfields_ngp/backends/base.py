@@ -221,11 +221,11 @@ class Backend(ABC):
     ) -> Samples:
         """Walks every ray through its frame's distance grid and keeps intervals near the surface.
 
-        Sphere-traces where the distance exceeds `band`, at half of it and at most twice the step before, and goes
-        back where that overshot: the grid is no exact distance. Within the band an interval is `step` long
-        on a ray that meets the surface head-on and up to `stretch` times longer on one that grazes
-        it, so that the distance changes by about `step` either way. Ends a ray deeper than `band`
-        behind the surface. Not differentiable.
+        Sphere-traces where the distance exceeds `band`, at half of it and at most twice the step
+        before, and goes back where that overshot: the grid is no exact distance. Within the band an
+        interval is `step` long on a ray that meets the surface head-on and up to `stretch` times
+        longer on one that grazes it, so that the distance changes by about `step` either way. Ends
+        a ray deeper than `band` behind the surface. Not differentiable.
         """
 
     @abstractmethod

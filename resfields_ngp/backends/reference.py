@@ -72,10 +72,13 @@ class ReferenceBackend(Backend):
             points = rays.origins[index] + t[index, None] * rays.directions[index]
             distance = sample_distances(distances, frames[index], points, distances.shape[1])
             in_band = distance.abs() <= band
-            slope = ((distance - before[index]).abs() / length[index]).clamp(1.0 / stretch, 1.0)
-            length[index] = torch.where(
-                in_band, step / slope, (distance.abs() - band).clamp(min=step)
-            )
+            last = length[index]
+            slope = ((distance - before[index]).abs() / last).clamp(1.0 / stretch, 1.0)
+            overshot = (distance < -band) & ~entered[index] & (last > step)
+            traced = torch.minimum(0.5 * (distance.abs() - band), 2.0 * last).clamp(min=step)
+            traced = torch.where(overshot, step, traced)
+            t[index] -= torch.where(overshot, last, 0.0)
+            length[index] = torch.where(in_band, step / slope, traced)
             hits = index[in_band]
             kept.append((hits, t[hits], t[hits] + length[hits]))
             entered[hits] = True

@@ -302,3 +302,14 @@ def test_march_through_nan_ends_without_samples(backend):
     rays = some_rays(FrameSlices.single(0, 8))
     samples = backend.march(rays, sphere_grid(1) * float("nan"), 0.05, 0.02, 3.0, None)
     assert samples.n_samples == 0
+
+
+@pytest.mark.parametrize("factor", [1.0, 4.0])
+@pytest.mark.parametrize("backend", [CPU, REFERENCE], ids=["cpu", "reference"])
+def test_march_finds_the_surface_though_the_cache_exaggerates(backend, factor: float):
+    rays = some_rays(FrameSlices.single(0, 100))
+    samples = backend.march(rays, factor * sphere_grid(1), 0.05, 0.02, 3.0, None)
+    closest = (rays.origins - 0.5).cross(rays.directions, dim=1).norm(dim=1)
+    hits = (closest < 0.19) & (((0.5 - rays.origins) * rays.directions).sum(1) > 0)
+    assert hits.sum() > 20
+    assert set(hits.nonzero()[:, 0].tolist()) <= set(samples.ray_indices.tolist())

@@ -1,4 +1,4 @@
-"""Cameras through time: pixels to rays, points to pixels, projection matrices to cameras. OpenCV axes."""
+"""Cameras through time, OpenCV axes: pixels to rays, points to pixels, projections to cameras."""
 
 from __future__ import annotations
 
@@ -43,7 +43,8 @@ class Cameras:
         """Projects (N, 3) world points.
 
         Returns:
-            (N, 2) pixels (x, y) with pixel centres at +0.5, and (N,) depths along the optical axis, world units.
+            (N, 2) pixels (x, y) with pixel centres at +0.5, and (N,) depths along the optical axis,
+            world units.
         """
         homogeneous = points @ self.projection(frame)[:, :3].T + self.projection(frame)[:, 3]
         depths = homogeneous[:, 2]
@@ -72,7 +73,7 @@ class Cameras:
         return origins.astype(np.float32), directions.astype(np.float32)
 
     def model_from_camera(self, frame: int, space: ModelSpace) -> np.ndarray:
-        """Returns the (4, 4) transform from camera axes (world length) to the frame's model space."""
+        """Returns the (4, 4) matrix from camera axes (world length) to the frame's model space."""
         return np.linalg.inv(space.world_from_frame(frame)) @ self.world_from_camera[frame]
 
     def resized(self, scale: float) -> Cameras:
@@ -91,18 +92,22 @@ class Cameras:
 def decompose_projection(
     projection: np.ndarray,  # (3, 4) or (4, 4), world to pixels, any scale
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Splits a projection matrix into intrinsics and pose, as the ResFields and NeuS loaders do with OpenCV.
+    """Splits a projection matrix into intrinsics and pose.
+
+    It is done with OpenCV, as in the ResFields and NeuS loaders.
 
     Returns:
         (3, 3) intrinsics with ``K[2, 2] == 1`` and the (4, 4) rigid ``world_from_camera``.
 
     Raises:
-        ValueError: The matrix has NaN entries, is singular, or looks backwards (negative focal length).
+        ValueError: The matrix has NaN entries, is singular, or looks backwards (negative focal
+            length).
     """
     matrix = np.asarray(projection, dtype=np.float64)[:3]
     if not np.isfinite(matrix).all():
         raise ValueError("the projection matrix has NaN or infinite entries")
-    # With a mirror in it no rotation reproduces the matrix, and OpenCV would silently return another camera.
+    # With a mirror in it no rotation reproduces the matrix, and OpenCV would silently return
+    # another camera.
     determinant = np.linalg.det(matrix[:, :3])
     if abs(determinant) < 1e-12 * max(1.0, np.abs(matrix[:, :3]).max()) ** 3:
         raise ValueError("the projection matrix is singular")
@@ -112,7 +117,8 @@ def decompose_projection(
     intrinsics = intrinsics / intrinsics[2, 2]
     if intrinsics[0, 0] <= 0 or intrinsics[1, 1] <= 0:
         raise ValueError(
-            "the projection matrix has a negative focal length: check the axes (OpenCV: right, down, forward)"
+            "the projection matrix has a negative focal length: "
+            "check the axes (OpenCV: right, down, forward)"
         )
     world_from_camera = np.eye(4)
     world_from_camera[:3, :3] = rotation.T
@@ -125,7 +131,7 @@ def look_at(
     target: np.ndarray,  # (3,) world
     up: np.ndarray,  # (3,) world direction
 ) -> np.ndarray:
-    """Returns the (4, 4) `world_from_camera` of a camera at `eye` that looks at `target`, OpenCV axes."""
+    """Returns the (4, 4) `world_from_camera`, OpenCV axes, at `eye` and looking at `target`."""
     forward = np.asarray(target, float) - np.asarray(eye, float)
     forward /= np.linalg.norm(forward)
     right = np.cross(forward, np.asarray(up, float))

@@ -28,9 +28,9 @@ class ImagingConfig:
     cameras: tuple[str, ...] = ()
     """Cameras to render, by name; empty takes the held-out one, or without one the first."""
     edges: Literal["auto", "mask", "soft"] = "auto"
-    """mask: as in images cut out by a binary mask, a pixel covered by half or more shows the subject
-    alone and any other the background. soft: blended. auto: mask where the capture has masks; the
-    ride is always soft."""
+    """mask: as in images cut out by a binary mask, a pixel covered by half or more shows the
+    subject alone and any other the background. soft: blended. auto: mask where the capture has
+    masks; the orbit is always soft."""
     video: bool = True
     """Write an mp4 beside the pictures of each camera."""
     frames_per_second: float = 12.0

@@ -1,8 +1,8 @@
-"""Per-frame occupancy: a coarse signed distance for every frame, carved from masks and narrowed by the field itself.
+"""Occupancy: a coarse signed distance for every frame, carved from masks, narrowed by the field.
 
-Rays sphere-trace through it to the band around the surface, so a late ray takes about eight samples, and stop
-behind the surface. Density heads and captures without masks use the same grid with distance 0 wherever something
-may be.
+Rays sphere-trace through it to the band around the surface, so a late ray takes about eight
+samples, and stop behind the surface. Density heads and captures without masks use the same grid
+with distance 0 wherever something may be.
 """
 
 from __future__ import annotations
@@ -27,11 +27,12 @@ class OccupancyConfig:
     """How densely rays are sampled, and how often the grid follows the field."""
 
     core: float = 0.75
-    """Where surfaces begin: raised above the hull by this part of its local radius; 0 is the hull itself."""
+    """Where surfaces begin: raised above the hull by this part of its local radius; 0 is the hull
+    itself."""
     band: float = 3.5
     """Half-width of the sampled band around the surface, in units of 1 / sharpness."""
     min_band: float = 0.25
-    """Half-width that the band keeps besides, in grid cells: the cache is coarse and a little old."""
+    """Half-width that the band keeps besides, in grid cells: the cache is coarse, a little old."""
     step: float = 2.0
     """Distance between samples on a ray, in units of 1 / sharpness."""
     min_step: float = 0.0015
@@ -50,7 +51,8 @@ class OccupancyConfig:
             )
         if not 0.0 < self.min_step <= self.max_step:
             raise ValueError(
-                f"occupancy.min_step is {self.min_step} and max_step {self.max_step}; allowed: 0 < min <= max"
+                f"occupancy.min_step is {self.min_step} and max_step {self.max_step}; "
+                "allowed: 0 < min <= max"
             )
 
 
@@ -60,7 +62,7 @@ class Occupancy(nn.Module):
     distances: Tensor
     """(n_frames, G, G, G) float32, model units; trusted near 0, merely far elsewhere."""
     hull: Tensor
-    """(n_frames, G, G, G) float32 signed distance to the visual hull; -0.5 throughout without masks."""
+    """(n_frames, G, G, G) float32 signed distance to the visual hull; -0.5 without masks."""
 
     def __init__(self, hull: Hull, config: OccupancyConfig, has_masks: bool) -> None:
         super().__init__()
@@ -100,7 +102,10 @@ class Occupancy(nn.Module):
         )
 
     def march_hull(self, rays: Rays, backend: Backend, step: float) -> Samples:
-        """Returns samples at equal steps throughout the hull, whatever the field says. Not differentiable."""
+        """Returns samples at equal steps throughout the hull, whatever the field says.
+
+        Not differentiable.
+        """
         frames = list(rays.slices.frames)
         outside = (self.hull[frames] - self.margin).clamp(min=0.0)
         local = Rays(
@@ -121,7 +126,10 @@ class Occupancy(nn.Module):
         return self._sampled(self.hull, positions, slices)
 
     def cached_distances(self, positions: Tensor, slices: FrameSlices) -> Tensor:
-        """Interpolates the cached distance; at the start, that of the hull's core. Not differentiable."""
+        """Interpolates the cached distance; at the start, that of the hull's core.
+
+        Not differentiable.
+        """
         return self._sampled(self.distances, positions, slices)
 
     def _sampled(self, grid: Tensor, positions: Tensor, slices: FrameSlices) -> Tensor:
@@ -137,10 +145,10 @@ class Occupancy(nn.Module):
         fraction: float,
         generator: torch.Generator | None,
     ) -> None:
-        """Re-evaluates the cells near the surface, and a tenth of the hull at random, at some frames.
+        """Re-evaluates cells near the surface, and a tenth of the hull at random, at some frames.
 
-        A wrongly emptied part is so found again, and cells outside the hull never count. Without a generator the
-        whole hull is evaluated. Not differentiable.
+        A wrongly emptied part is so found again, and cells outside the hull never count. Without a
+        generator the whole hull is evaluated. Not differentiable.
         """
         sharpness = float(field.head.sharpness(fraction))
         reach = self.band(sharpness) + 3.0 / self.resolution
@@ -159,12 +167,12 @@ class Occupancy(nn.Module):
                 self.distances[frame] = self._distance_to_dense(distances, frame)
 
     def _distance_to_dense(self, levels: Tensor, frame: int) -> Tensor:
-        """Returns 0 in and next to cells with some density, elsewhere the distance to the nearest of them."""
+        """Returns 0 in and next to cells with some density, elsewhere the distance to them."""
         occupied = (
             ((levels < self.config.max_step * 2.0) & (self.hull[frame] < self.margin)).cpu().numpy()
         )
-        occupied = ndimage.binary_dilation(occupied)
+        occupied = np.asarray(ndimage.binary_dilation(occupied))
         if not occupied.any():
             return torch.zeros_like(levels)
-        away = ndimage.distance_transform_edt(~occupied) / self.resolution
+        away = np.asarray(ndimage.distance_transform_edt(~occupied)) / self.resolution
         return torch.from_numpy(away.astype(np.float32)).to(levels.device)

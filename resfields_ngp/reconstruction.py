@@ -1,4 +1,4 @@
-"""A capture's reconstruction: the trained field with all that is needed to render and mesh it in the world."""
+"""A reconstruction: the trained field with all that renders and meshes it in the world."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numba
 import numpy as np
 import torch
+from numba.core import config as numba_config
 
 from .backends import Backend, open_backend
 from .field import Field
@@ -142,7 +143,8 @@ def use_threads(count: int) -> None:
     available = os.cpu_count() or 1
     wanted = min(count or available, available)
     torch.set_num_threads(wanted)
-    numba.set_num_threads(min(wanted, numba.config.NUMBA_NUM_THREADS))
+    most: int = numba_config.NUMBA_NUM_THREADS  # pyright: ignore[reportAttributeAccessIssue]
+    numba.set_num_threads(min(wanted, most))
 
 
 def _build(

@@ -1,18 +1,19 @@
-"""What passes between the stages: rays, packed samples, renderings, batches; and every unit, stated once.
+"""What passes between stages: rays, packed samples, renderings, batches; all units, stated once.
 
 Spaces
     world       the capture's own units (metres if known); whatever leaves the program is in it.
     normalised  the capture's unit sphere, [-1, 1]^3 (``scale_mat`` of the ResFields layout).
-    model       [0, 1]^3, what encoders eat: a box around the subject that follows it from frame to frame.
+    model       [0, 1]^3, what encoders eat: a box around the subject that follows it from frame to
+                frame.
 
 Vocabulary
-    frames      integer index of a moment in the sequence being fitted, 0 .. n_frames - 1: the truth.
+    frames      integer index of a moment in the fitted sequence, 0 .. n_frames - 1: the truth.
     times       the same in [0, 1], derived by `frame_time`.
     t_          distance along a ray, in model units. Never the clock.
     R, N, T     rays, packed samples, distinct frames in a batch.
 
-Cameras are OpenCV: x right, y down, z forward; pixel centres at +0.5; column vectors; ``world_from_camera``.
-Colours are sRGB floats in [0, 1], ``uint8 / 255``.
+Cameras are OpenCV: x right, y down, z forward; pixel centres at +0.5; column vectors;
+``world_from_camera``. Colours are sRGB floats in [0, 1], ``uint8 / 255``.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ def check_shape(name: str, tensor: Tensor | np.ndarray, shape: str) -> dict[str,
 
 @dataclass(frozen=True)
 class FrameSlices:
-    """Which contiguous rows of a batch belong to which frame: rows ``offsets[i]:offsets[i+1]`` to ``frames[i]``."""
+    """Which rows of a batch belong to which frame: ``offsets[i]:offsets[i+1]`` to ``frames[i]``."""
 
     frames: tuple[int, ...]
     """The T distinct frames, in the order of their rows."""
@@ -76,7 +77,7 @@ class FrameSlices:
         return self.offsets[-1]
 
     def __iter__(self):
-        """Yields ``(i, begin, end)`` of each frame that has rows, i counting the distinct frames."""
+        """Yields ``(i, begin, end)`` of each frame that has rows, i counting distinct frames."""
         for i in range(len(self.frames)):
             if self.offsets[i + 1] > self.offsets[i]:
                 yield i, self.offsets[i], self.offsets[i + 1]
@@ -88,7 +89,7 @@ class FrameSlices:
 
     @staticmethod
     def of_sorted(frame_ids: Tensor, frames: tuple[int, ...]) -> FrameSlices:
-        """Returns the slices of rows whose ``frame_ids`` (N,), indices into `frames`, are ascending."""
+        """Returns the slices of rows with ascending ``frame_ids`` (N,), indices into `frames`."""
         bounds = torch.arange(len(frames) + 1, device=frame_ids.device)
         return FrameSlices(
             frames, tuple(torch.searchsorted(frame_ids.contiguous(), bounds).tolist())
@@ -114,7 +115,7 @@ class Rays:
 
 @dataclass(frozen=True)
 class Samples:
-    """N intervals along rays, packed: sorted by ray, hence by frame, and by distance within a ray."""
+    """N intervals along rays, packed: sorted by ray, hence by frame, and by distance in a ray."""
 
     ray_indices: Tensor
     """(N,) int64: the ray of each interval."""
@@ -142,7 +143,8 @@ class Rendering:
     depths: Tensor
     """(R,) expected distance along the ray, weighted sum (not divided by opacity), model units."""
     normals: Tensor
-    """(R, 3) weighted sum of unit normals, model axes (parallel to world axes up to the capture's rotation)."""
+    """(R, 3) weighted sum of unit normals, model axes (those of the world up to the capture's
+    rotation)."""
 
 
 @dataclass(frozen=True)
@@ -156,15 +158,16 @@ class Batch:
     masks: Tensor | None
     """(R,) 1 on the subject, 0 off it; None where the capture has no masks."""
     depths: Tensor | None
-    """(R,) measured distance along the ray in model units, 0 where unknown; None without depth images."""
+    """(R,) measured distance along the ray in model units, 0 where unknown; None without depth
+    images."""
 
 
 @dataclass(frozen=True)
 class ModelSpace:
     """Where model space lies in the world, frame by frame.
 
-    A point x of model space at frame i lies at ``world_from_model @ (x + offsets[i])``: the offsets take the
-    subject's walk out of the signal, so that shared features follow the body.
+    A point x of model space at frame i lies at ``world_from_model @ (x + offsets[i])``: the offsets
+    take the subject's walk out of the signal, so that shared features follow the body.
     """
 
     world_from_model: np.ndarray

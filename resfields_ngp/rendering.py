@@ -1,4 +1,4 @@
-"""From packed samples to pixels: alphas -> weights -> colour, depth, opacity and normal of each ray."""
+"""From packed samples to pixels: alphas to weights to each ray's colour, depth, opacity, normal."""
 
 from __future__ import annotations
 
@@ -86,7 +86,10 @@ def render(
     rays: Rays,
     background: float = 0.0,
 ) -> Rendering:
-    """Renders any number of rays without gradients, in bounded memory, as far as the field is trained."""
+    """Renders any number of rays in bounded memory, as far as the field is trained.
+
+    Not differentiable.
+    """
     fraction = field.trained_fraction
     sharpness = float(field.head.sharpness(fraction))
     parts = []

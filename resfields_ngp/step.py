@@ -87,7 +87,10 @@ def hull_step(
     n_points: int,
     generator: torch.Generator,
 ) -> StepResult:
-    """Fits the signed distance to the hull's core before rendering begins (to a ball without masks)."""
+    """Fits the signed distance to the hull's core before rendering begins.
+
+    Without masks it is fitted to a ball.
+    """
     positions, slices = _free_points(frames, n_points, generator)
     jets = field.query(positions, slices, 0.0, 3)
     if occupancy.has_masks:
@@ -133,7 +136,7 @@ def _surface_losses(
 def _silhouette(
     field: Field, occupancy: Occupancy, rays: Rays, lost: Tensor, fraction: float
 ) -> Tensor:
-    """Pulls a surface into the path of foreground rays that see none, wherever the hull allows one."""
+    """Pulls a surface into the path of foreground rays that see none, where the hull allows one."""
     bounds = torch.tensor(rays.slices.offsets)
     slices = FrameSlices(rays.slices.frames, tuple(torch.searchsorted(lost, bounds).tolist()))
     some = Rays(rays.origins[lost], rays.directions[lost], slices)

@@ -28,7 +28,8 @@ class TrainingConfig:
     """How long, how fast, on what."""
 
     seconds: float = 180.0
-    """Wall-clock budget of the training loop in seconds; every schedule is stretched to fit it. 0: use `steps`."""
+    """Wall-clock budget of the training loop in seconds; every schedule is stretched to fit it.
+    0: use `steps`."""
     steps: int = 0
     """Training steps; takes the place of the time budget when above 0, and is then reproducible."""
     frames_per_batch: int = 4
@@ -40,7 +41,7 @@ class TrainingConfig:
     foreground: float = 0.7
     """Part of the rays drawn on the subject, where masks exist."""
     warmup_steps: int = 100
-    """Steps that fit the signed distance to the visual hull first; at most a tenth of the budget."""
+    """Steps that first fit the distance to the hull's core; at most a tenth of the budget."""
     warmup_points: int = 4096
     """Points of a warm-up step."""
     grid_rate: float = 0.002
@@ -119,8 +120,8 @@ class Trainer:
         groups = [group for group in groups if group["params"]]
         for group in groups:
             group["full_rate"] = group["lr"]
-        # Into gradients that are there a kernel adds in place, in another order than into fresh ones;
-        # with them there from the start, a resumed run rounds as the uninterrupted one did.
+        # Into gradients that are there a kernel adds in place, in another order than into fresh
+        # ones; with them there from the start, a resumed run rounds as the uninterrupted one did.
         for parameter in field.parameters():
             parameter.grad = torch.zeros_like(parameter)
         self.optimiser = torch.optim.Adam(groups, betas=(0.9, 0.99), eps=1e-15, fused=True)
@@ -172,7 +173,7 @@ class Trainer:
         return result
 
     def _warms_up(self, fraction: float) -> bool:
-        """True while the signed distance is fitted to the hull; heads without a distance never do."""
+        """True while the distance is fitted to the hull's core; heads without one never do."""
         early = self.step_count < self.config.warmup_steps and fraction < 0.1
         return early and self.field.head.n_tangents > 0
 
@@ -258,7 +259,7 @@ def fit(
     report: Callable[[Progress], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> bool:
-    """Trains until the budget is used or somebody asks to stop; the last checkpoint holds the state either way.
+    """Trains until the budget is used or somebody asks to stop; a checkpoint is left either way.
 
     Returns:
         True where the budget was used.
@@ -317,7 +318,10 @@ def _tell(
 
 
 def held_out_psnr(trainer: Trainer, source: PixelSource, n_pixels: int = 4096) -> float:
-    """Returns the PSNR in dB on random pixels around the subject in the held-out view (seeded, no gradients)."""
+    """Returns the PSNR in dB on random pixels around the subject in the held-out view.
+
+    The pixels are seeded. Not differentiable.
+    """
     frames = tuple(range(0, trainer.n_frames, max(1, trainer.n_frames // 4)))
     batch: Batch = source.draw(frames, n_pixels, 0.5, torch.Generator().manual_seed(0))
     rendering = render(trainer.field, trainer.occupancy, batch.rays)

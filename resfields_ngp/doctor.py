@@ -74,6 +74,7 @@ def _essentials() -> Iterator[Finding]:
         ("trimesh", "trimesh"),
         ("PyMCubes", "mcubes"),
         ("safetensors", "safetensors"),
+        ("threadpoolctl", "threadpoolctl"),
     ):
         finding = _package(package, module, f"{sys.executable} -m pip install {package}")
         yield Finding(finding.name, finding.verdict, finding.detail, finding.remedy, True)

@@ -171,7 +171,7 @@ class Occupancy(nn.Module):
         occupied = (
             ((levels < self.config.max_step * 2.0) & (self.hull[frame] < self.margin)).cpu().numpy()
         )
-        occupied = np.asarray(ndimage.binary_dilation(occupied))
+        occupied = np.asarray(ndimage.binary_dilation(occupied), bool)
         if not occupied.any():
             return torch.zeros_like(levels)
         away = np.asarray(ndimage.distance_transform_edt(~occupied)) / self.resolution

@@ -27,7 +27,7 @@ class NetworkConfig:
     """Width of the hidden layers, a multiple of 16 up to 128."""
     n_hidden_layers: int = 1
     """Hidden layers."""
-    release_end: float = 0.5
+    release_end: float = 0.3
     """Fraction of training by which all of the encoder's detail takes part (coarse to fine)."""
 
     def __post_init__(self) -> None:
@@ -93,7 +93,7 @@ class Field(nn.Module):
         released = min(1.0, fraction / end) if end > 0 else 1.0
         jets = self.encoder(positions, slices, self.backend, n_tangents, released)
         inputs = torch.cat([jets, position_jets(positions, n_tangents)], dim=2)
-        return self.trunk(inputs, slices, self.backend)
+        return self.trunk(inputs, slices, self.backend) * self.head.output_scales
 
     @torch.no_grad()
     def sdfs(self, positions: Tensor, frame: int) -> Tensor:

@@ -26,7 +26,7 @@ from .records import FrameSlices, Rays, Samples
 class OccupancyConfig:
     """How densely rays are sampled, and how often the grid follows the field."""
 
-    core: float = 0.75
+    core: float = 0.5
     """Where surfaces begin: raised above the hull by this part of its local radius; 0 is the hull
     itself."""
     band: float = 3.5
@@ -107,7 +107,8 @@ class Occupancy(nn.Module):
         Not differentiable.
         """
         frames = list(rays.slices.frames)
-        outside = (self.hull[frames] - self.margin).clamp(min=0.0)
+        # The eight cell centres around a point of the hull are nearer than a cell's diagonal.
+        outside = (self.hull[frames] - 2.0 * self.margin).clamp(min=0.0)
         local = Rays(
             rays.origins,
             rays.directions,

@@ -44,9 +44,9 @@ class TrainingConfig:
     """Steps that first fit the distance to the hull's core; at most a tenth of the budget."""
     warmup_points: int = 4096
     """Points of a warm-up step."""
-    grid_rate: float = 0.002
+    grid_rate: float = 0.005
     """Adam's learning rate of the encoder's table."""
-    network_rate: float = 0.005
+    network_rate: float = 0.003
     """Adam's learning rate of networks and coefficients."""
     final_rate: float = 0.05
     """Learning rates end at this part of their start, decaying exponentially."""
@@ -182,11 +182,13 @@ class Trainer:
         count = min(self.config.frames_per_batch, self.n_frames)
         chosen: list[int] = []
         while len(chosen) < count:
-            if not self.queue:
-                self.queue = torch.randperm(self.n_frames, generator=self.generator).tolist()
-            frame = self.queue.pop(0)
-            if frame not in chosen:
-                chosen.append(frame)
+            # A frame that this step already has waits for the next one; it is not dropped.
+            waiting = [frame for frame in self.queue if frame not in chosen]
+            if waiting:
+                self.queue.remove(waiting[0])
+                chosen.append(waiting[0])
+            else:
+                self.queue += torch.randperm(self.n_frames, generator=self.generator).tolist()
         return tuple(sorted(chosen))
 
     def _adapt_rays(self, result: StepResult) -> None:

@@ -95,15 +95,14 @@ def test_hull_samples_are_even_and_fill_the_hull_and_nothing_else():
     occupied.distances.fill_(1.0)  # whatever the field says
     samples = occupied.march_hull(rays, CPU, step)
     distances = ball_distances(start_points(rays, samples))
-    assert (distances < occupied.margin + 0.1 / RESOLUTION).all()
+    assert (distances < 2.0 * occupied.margin + 0.1 / RESOLUTION).all()
     assert torch.allclose(samples.t_ends - samples.t_starts, torch.tensor(step), atol=1e-5)
     assert samples.slices.frames == (2, 0)
     closest = (rays.origins - 0.5).cross(rays.directions, dim=1).norm(dim=1)
-    # Between cell centres of which one is outside, nothing is sampled: half a cell's diagonal.
-    chords = 2.0 * ((RADIUS - occupied.margin) ** 2 - closest**2).clamp(min=0.0).sqrt()
+    chords = 2.0 * (RADIUS**2 - closest**2).clamp(min=0.0).sqrt()
     counts = torch.bincount(samples.ray_indices, minlength=60)
     assert (counts * step >= chords - 2 * step).all()
-    assert not counts[closest > RADIUS + occupied.margin + 0.1 / RESOLUTION].any()
+    assert not counts[closest > RADIUS + 2.0 * occupied.margin + 0.1 / RESOLUTION].any()
 
 
 def test_hull_samples_take_each_frames_own_hull():

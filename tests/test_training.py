@@ -139,7 +139,7 @@ def frames_drawn(frames_per_batch: int, n_steps: int) -> list[tuple[int, ...]]:
     return drawn
 
 
-@pytest.mark.parametrize("frames_per_batch", [1, 3, 8])
+@pytest.mark.parametrize("frames_per_batch", [1, 2, 3, 8])
 def test_every_frame_comes_once_before_any_comes_again(frames_per_batch: int):
     counts: Counter[int] = Counter({frame: 0 for frame in range(N_FRAMES)})
     for frames in frames_drawn(frames_per_batch, 8):

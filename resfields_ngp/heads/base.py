@@ -21,6 +21,9 @@ class Head(nn.Module):
     n_tangents: int
     """3 where training needs the outputs' derivatives by position, else 0."""
 
+    output_scales: Tensor
+    """(n_outputs,) factors of the geometry network's outputs: how far a step moves each."""
+
     @abstractmethod
     def sharpness(self, fraction: float) -> Tensor | float:
         """Returns how fast opacity rises across the surface, per model unit."""
@@ -58,3 +61,15 @@ def unit(
 ) -> Tensor:  # (N, 3)
     """Returns the vectors at length 1, those (nearly) 0 as they are; quicker than `normalize`."""
     return vectors * (vectors * vectors).sum(1, keepdim=True).clamp(min=1e-12).rsqrt()
+
+
+def bounded(
+    outputs: Tensor,  # (N, 3)
+) -> Tensor:  # (N, 3) in [0, 1]
+    """Returns ``1.5 sigmoid(outputs) - 0.25`` clamped to [0, 1], with the gradient of the unclamped value.
+
+    A plain sigmoid saturates at black and white, and under an L1 loss a channel that starts near 0 hardly ever
+    leaves it; the padding (mip-NeRF's, arXiv:2103.13415, but wider) keeps a slope there.
+    """
+    padded = 1.5 * outputs.sigmoid() - 0.25
+    return padded + (padded.clamp(0.0, 1.0) - padded).detach()

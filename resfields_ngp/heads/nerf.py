@@ -13,7 +13,7 @@ from ..encoders import spherical_harmonics
 from ..mlp import ResFieldMlp
 from ..records import FrameSlices
 from ..resfield import ResFieldConfig
-from .base import Head
+from .base import Head, bounded
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,7 @@ class NerfHead(Head):
         self.config = config
         self.n_outputs = 1 + config.n_geometry_features
         self.n_tangents = 0
+        self.register_buffer("output_scales", torch.ones(self.n_outputs), persistent=False)
         spec = MlpSpec(
             config.n_geometry_features + config.view_degree**2,
             3,
@@ -83,7 +84,7 @@ class NerfHead(Head):
         inputs = [jets[:, 0, 1:]]
         if self.config.view_degree:
             inputs.append(spherical_harmonics(directions, self.config.view_degree))
-        return torch.sigmoid(self.colour(torch.cat(inputs, dim=1)[:, None], slices, backend)[:, 0])
+        return bounded(self.colour(torch.cat(inputs, dim=1)[:, None], slices, backend)[:, 0])
 
     def levels(self, values: Tensor) -> Tensor:
         """See `Head.levels`: ``log(surface_density / density)``, about a cell's width an e-fold."""

@@ -19,7 +19,7 @@ from ..encoders import spherical_harmonics
 from ..mlp import ResFieldMlp
 from ..records import FrameSlices
 from ..resfield import ResFieldConfig
-from .base import Head, unit
+from .base import Head, bounded, unit
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,8 @@ class NeusConfig:
 
     kind: Literal["neus"] = "neus"
     """Which head this is."""
+    distance_scale: float = 0.25
+    """Factor of the network's distance output: surfaces settle while colours still learn fast."""
     density: Literal["logistic", "laplace"] = "logistic"
     """Opacity: logistic (NeuS, arXiv:2106.10689) or Laplace (VolSDF, arXiv:2106.12052)."""
     sharpness_start: float = 40.0
@@ -71,6 +73,9 @@ class NeusHead(Head):
         self.config = config
         self.n_outputs = 1 + config.n_geometry_features
         self.n_tangents = 3
+        scales = torch.ones(self.n_outputs)
+        scales[0] = config.distance_scale
+        self.register_buffer("output_scales", scales, persistent=False)
         self.log_correction = nn.Parameter(torch.zeros(()))
         n_inputs = config.n_geometry_features + 3 + config.view_degree**2
         spec = MlpSpec(n_inputs, 3, config.n_neurons, config.n_hidden_layers)
@@ -106,7 +111,7 @@ class NeusHead(Head):
         inputs = [jets[:, 0, 1:], normals]
         if self.config.view_degree:
             inputs.append(spherical_harmonics(directions, self.config.view_degree))
-        return torch.sigmoid(self.colour(torch.cat(inputs, dim=1)[:, None], slices, backend)[:, 0])
+        return bounded(self.colour(torch.cat(inputs, dim=1)[:, None], slices, backend)[:, 0])
 
     def levels(self, values: Tensor) -> Tensor:
         """See `Head.levels`: the signed distance itself."""

@@ -20,7 +20,7 @@ class LossConfig:
     """Colour of foreground pixels, or of all pixels without masks."""
     colour_kind: Literal["l1", "huber"] = "huber"
     """l1 (NeuS) or huber (quadratic below 0.1)."""
-    mask: float = 0.1
+    mask: float = 0.2
     """Binary cross-entropy of opacity and mask (IDR, NeuS)."""
     eikonal: float = 0.1
     """Unit gradient of the signed distance (IGR, arXiv:2002.10099)."""
@@ -28,7 +28,7 @@ class LossConfig:
     """The signed distance is nowhere less than the visual hull's, which contains the subject."""
     depth: float = 0.1
     """L1 of rendered and measured depth along the ray, model units; needs depth images."""
-    sparseness: float = 0.2
+    sparseness: float = 0.5
     """Pushes the signed distance off 0 away from the surface (SparseNeuS, arXiv:2206.05737)."""
     curvature: float = 0.0
     """Similar normals a small step apart on the surface (after Neuralangelo, arXiv:2306.03092)."""

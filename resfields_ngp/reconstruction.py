@@ -19,7 +19,7 @@ from .hull import Hull, build_hull
 from .occupancy import Occupancy
 from .pixels import PixelSource
 from .records import ModelSpace
-from .training import Progress, Trainer, fit, restore_model
+from .training import Progress, Trainer, compile_kernels, fit, restore_model
 
 if TYPE_CHECKING:
     from .config import Config
@@ -89,6 +89,7 @@ def train(
         PixelSource(capture, hull.space, (capture.test_view,)) if capture.test_view else None
     )
     _describe(run, capture, hull.space)
+    compile_kernels(trainer)
     completed = fit(trainer, run, test_source, report, should_stop)
     return Reconstruction(
         field,

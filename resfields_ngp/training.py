@@ -243,6 +243,20 @@ class Trainer:
         self.queue = list(scalars["queue"])
 
 
+def compile_kernels(trainer: Trainer) -> None:
+    """Runs each kind of step once and discards it: compiling is not charged to the time budget."""
+    generator = torch.Generator().manual_seed(0)
+    frames = tuple(range(min(trainer.config.frames_per_batch, trainer.n_frames)))
+    field, occupancy, losses = trainer.field, trainer.occupancy, trainer.losses
+    batch = trainer.source.draw(frames, 256, trainer.config.foreground, generator)
+    results = [render_step(field, occupancy, batch, losses, 0.5, generator)]
+    if field.head.n_tangents:
+        results.append(hull_step(field, occupancy, frames, losses, 256, generator))
+    for result in results:
+        torch.stack(list(result.losses.values())).sum().backward()
+    trainer.optimiser.zero_grad(set_to_none=False)
+
+
 def restore_model(field: Field, occupancy: Occupancy, tensors: dict[str, Tensor]) -> None:
     """Loads parameters and occupancy from a checkpoint's tensors."""
     own = {

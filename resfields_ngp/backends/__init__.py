@@ -21,24 +21,23 @@ def open_backend(name: str = "auto", device: str = "auto") -> Backend:
     """Returns a backend.
 
     Args:
-        name: A key of `BACKENDS`, or auto: `cpu` on a CPU, `reference` (plain torch) on CUDA.
-        device: auto, cpu or cuda; auto takes CUDA where torch sees one and the backend can use it.
+        name: A key of `BACKENDS`, or auto, the fastest that works here.
+        device: auto, cpu or cuda; no backend of this version runs on CUDA.
 
     Raises:
         BackendUnavailable: The device or backend cannot run here.
         ValueError: The name is not known.
     """
-    if device == "cuda" and not torch.cuda.is_available():
+    if device == "cuda":
+        found = "there is no GPU backend in this version"
+        if not torch.cuda.is_available():
+            found = "torch sees no CUDA GPU here"
         raise BackendUnavailable(
-            "--device cuda: torch sees no CUDA GPU here; "
-            "use --device cpu, or run `resfields-ngp doctor`"
+            f"--device cuda: {found}; use --device cpu, or run `resfields-ngp doctor`"
         )
-    chosen = "cuda" if device == "cuda" else "cpu"
     if name == "auto":
-        name = "reference" if chosen == "cuda" else "cpu"
+        name = "cpu"
     if name not in BACKENDS:
         raise ValueError(f"unknown backend {name!r}; known: {', '.join(BACKENDS)}")
-    if name == "cpu" and chosen == "cuda":
-        raise BackendUnavailable("backend cpu runs on --device cpu only")
     module, _, attribute = BACKENDS[name].rpartition(".")
-    return getattr(importlib.import_module(f".{module}", __package__), attribute)(chosen)
+    return getattr(importlib.import_module(f".{module}", __package__), attribute)("cpu")

@@ -66,10 +66,11 @@ def unit(
 def bounded(
     outputs: Tensor,  # (N, 3)
 ) -> Tensor:  # (N, 3) in [0, 1]
-    """Returns ``1.5 sigmoid(outputs) - 0.25`` clamped to [0, 1], with the gradient of the unclamped value.
+    """Returns ``1.5 sigmoid(outputs) - 0.25`` clamped to [0, 1], with the unclamped gradient.
 
-    A plain sigmoid saturates at black and white, and under an L1 loss a channel that starts near 0 hardly ever
-    leaves it; the padding (mip-NeRF's, arXiv:2103.13415, but wider) keeps a slope there.
+    A plain sigmoid saturates at black and white, and under an L1 loss a channel that starts near 0
+    hardly ever leaves it; the padding (mip-NeRF's, arXiv:2103.13415, but wider) keeps a slope.
     """
     padded = 1.5 * outputs.sigmoid() - 0.25
-    return padded + (padded.clamp(0.0, 1.0) - padded).detach()
+    inside = padded.clamp(0.0, 1.0)
+    return inside.detach() + (padded - padded.detach())

@@ -185,15 +185,16 @@ class _Mlp(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad_outputs: Tensor):  # pyright: ignore[reportIncompatibleMethodOverride]
         jets, weights = ctx.saved_tensors
-        grad_weights = np.zeros((N_CHUNKS, *weights.shape), np.float32)
+        # A torch tensor, not an array: MKL's rounding depends on alignment, and torch aligns alike.
+        grad_weights = weights.new_zeros(N_CHUNKS, *weights.shape)
         grad_jets = torch.empty_like(jets if ctx.needs_input_grad[0] else jets[:0])
         _backward(
             *_arguments(jets, weights, ctx.slices, ctx.spec),
             _rows(grad_outputs.contiguous()),
-            grad_weights,
+            grad_weights.numpy(),
             _rows(grad_jets),
         )
-        grads = torch.from_numpy(grad_weights.sum(0))
+        grads = grad_weights.sum(0)
         return grad_jets if ctx.needs_input_grad[0] else None, grads, None, None
 
 

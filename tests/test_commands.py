@@ -67,7 +67,7 @@ def _start(capture: Path, out: Path) -> subprocess.Popen[str]:
     root = str(Path(resfields_ngp.__file__).parents[1])
     return subprocess.Popen(
         [*command, "--steps", "40", *SMALL, "--debug"],
-        env=os.environ | {"PYTHONPATH": root, "OMP_NUM_THREADS": "1"},
+        env=os.environ | {"PYTHONPATH": root},
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

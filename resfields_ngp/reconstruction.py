@@ -43,8 +43,6 @@ class Reconstruction:
     """(4, 4) similarity from the capture's unit sphere to the world."""
     background: float = 0.0
     """Grey level behind the subject."""
-    is_complete: bool = True
-    """False where training was stopped before its budget was used."""
 
     @property
     def n_frames(self) -> int:
@@ -90,7 +88,7 @@ def train(
     )
     _describe(run, capture, hull.space)
     compile_kernels(trainer)
-    completed = fit(trainer, run, test_source, report, should_stop)
+    fit(trainer, run, test_source, report, should_stop)
     return Reconstruction(
         field,
         occupancy,
@@ -98,7 +96,6 @@ def train(
         capture.frame_numbers,
         capture.world_from_normalised,
         capture.background,
-        completed,
     )
 
 
@@ -118,7 +115,7 @@ def load_reconstruction(path: Path | str, device: str = "auto") -> Reconstructio
     found = run.latest_checkpoint()
     if found is None:
         raise FileNotFoundError(f"{run.checkpoints}: no checkpoint; train this run first")
-    tensors, state = found
+    tensors, _ = found
     placement = np.load(run.path / "placement.npz")
     space = ModelSpace(placement["world_from_model"], placement["offsets"])
     numbers = tuple(int(number) for number in placement["frame_numbers"])
@@ -135,7 +132,6 @@ def load_reconstruction(path: Path | str, device: str = "auto") -> Reconstructio
         numbers,
         placement["world_from_normalised"],
         float(placement["background"]),
-        state["fraction"] >= 1.0,
     )
 
 

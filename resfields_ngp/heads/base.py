@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from abc import abstractmethod
 
+import torch
 from torch import Tensor, nn
 
 from ..backends.base import Backend
+from ..encoders import spherical_harmonics
+from ..mlp import ResFieldMlp
 from ..records import FrameSlices
 
 
@@ -74,3 +77,17 @@ def bounded(
     padded = 1.5 * outputs.sigmoid() - 0.25
     inside = padded.clamp(0.0, 1.0)
     return inside.detach() + (padded - padded.detach())
+
+
+def network_rgbs(
+    network: ResFieldMlp,
+    inputs: list[Tensor],  # each (N, F)
+    directions: Tensor,  # (N, 3)
+    view_degree: int,
+    slices: FrameSlices,
+    backend: Backend,
+) -> Tensor:  # (N, 3) in [0, 1]
+    """Returns a colour network's colours from its inputs and `view_degree` bands of the view."""
+    if view_degree:
+        inputs = [*inputs, spherical_harmonics(directions, view_degree)]
+    return bounded(network(torch.cat(inputs, dim=1)[:, None], slices, backend)[:, 0])

@@ -9,11 +9,10 @@ import torch
 from torch import Tensor
 
 from ..backends.base import Backend, MlpSpec
-from ..encoders import spherical_harmonics
 from ..mlp import ResFieldMlp
 from ..records import FrameSlices
 from ..resfield import ResFieldConfig
-from .base import Head, bounded
+from .base import Head, network_rgbs
 
 
 @dataclass(frozen=True)
@@ -82,9 +81,8 @@ class NerfHead(Head):
     ) -> Tensor:
         """See `Head.rgbs`."""
         inputs = [jets[:, 0, 1:]]
-        if self.config.view_degree:
-            inputs.append(spherical_harmonics(directions, self.config.view_degree))
-        return bounded(self.colour(torch.cat(inputs, dim=1)[:, None], slices, backend)[:, 0])
+        degree = self.config.view_degree
+        return network_rgbs(self.colour, inputs, directions, degree, slices, backend)
 
     def levels(self, values: Tensor) -> Tensor:
         """See `Head.levels`: ``log(surface_density / density)``, about a cell's width an e-fold."""

@@ -15,11 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from ..backends.base import Backend, MlpSpec
-from ..encoders import spherical_harmonics
 from ..mlp import ResFieldMlp
 from ..records import FrameSlices
 from ..resfield import ResFieldConfig
-from .base import Head, bounded, unit
+from .base import Head, network_rgbs, unit
 
 
 @dataclass(frozen=True)
@@ -107,11 +106,9 @@ class NeusHead(Head):
         self, jets: Tensor, directions: Tensor, slices: FrameSlices, backend: Backend
     ) -> Tensor:
         """See `Head.rgbs`."""
-        normals = unit(jets[:, 1:, 0])
-        inputs = [jets[:, 0, 1:], normals]
-        if self.config.view_degree:
-            inputs.append(spherical_harmonics(directions, self.config.view_degree))
-        return bounded(self.colour(torch.cat(inputs, dim=1)[:, None], slices, backend)[:, 0])
+        inputs = [jets[:, 0, 1:], unit(jets[:, 1:, 0])]
+        degree = self.config.view_degree
+        return network_rgbs(self.colour, inputs, directions, degree, slices, backend)
 
     def levels(self, values: Tensor) -> Tensor:
         """See `Head.levels`: the signed distance itself."""

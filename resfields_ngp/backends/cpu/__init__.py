@@ -1,4 +1,9 @@
-"""The embedded default: numba for grids and walks along rays, BLAS inside for matrix products."""
+"""The embedded default: numba for grids and walks along rays, BLAS inside for matrix products.
+
+No kernel asks for fast math: a kernel just compiled and the same kernel read from numba's cache are
+optimised apart, and a compiler free to reorder sums rounds them differently. Division follows
+numpy, because an exception inside a parallel loop is lost together with the rest of the loop.
+"""
 
 from __future__ import annotations
 

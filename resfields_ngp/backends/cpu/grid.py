@@ -58,7 +58,7 @@ def forward_kernel(n_channels: int, n_features: int, n_lookups: int, n_tangents:
     """Returns the kernel for one entry width, with all inner loops of constant length."""
     width, n_rows = n_channels * n_features, 1 + n_tangents
 
-    @numba.njit(parallel=True, fastmath=True, cache=True, boundscheck=False)
+    @numba.njit(parallel=True, cache=True, boundscheck=False)
     def forward(positions, offsets, coefficients, slots, table, scales, levels, jets):
         # A row of levels: start, size, resolution, hashed. Shapes: table (E, C * F), levels
         # (L, 4) int64, jets (N, 1 + D, L * F).
@@ -113,7 +113,7 @@ def backward_kernel(n_channels: int, n_features: int, n_lookups: int, n_tangents
     """Returns the kernel that adds the gradients of the table and of the coefficients."""
     width, n_rows = n_channels * n_features, 1 + n_tangents
 
-    @numba.njit(parallel=True, fastmath=True, cache=True, boundscheck=False)
+    @numba.njit(parallel=True, cache=True, boundscheck=False)
     def backward(
         positions,
         offsets,
@@ -209,7 +209,7 @@ def position_kernel(n_channels: int, n_features: int, n_lookups: int, n_tangents
     """Returns the kernel of the gradient by position; of jets, the mixed second derivatives."""
     n_rows = 1 + n_tangents
 
-    @numba.njit(parallel=True, fastmath=True, cache=True, boundscheck=False)
+    @numba.njit(parallel=True, cache=True, boundscheck=False)
     def backward(
         positions, frames, coefficients, slots, table, scales, levels, grad_jets, grad_positions
     ):

@@ -26,13 +26,10 @@ TILE_ROWS = 512
 N_CHUNKS = 16
 """Pieces of a backward pass, each with its own weight gradient; constant, so that sums are."""
 _ACTIVATIONS = {"relu": 0, "softplus": 1, "squareplus": 2}
-# All liberties but the assumption that nothing is NaN; and numpy's division, because an exception
-# inside a parallel loop is lost together with the rest of the loop.
-_FAST = {"reassoc", "nsz", "arcp", "contract", "afn"}
 _K = np.float32(ACTIVATION_SHARPNESS)
 
 
-@numba.njit(inline="always", fastmath=_FAST, error_model="numpy")
+@numba.njit(inline="always", error_model="numpy")
 def _value_and_slopes(x, kind):
     """Returns sigma, sigma' and sigma'' at x."""
     zero, half, one, four = np.float32(0.0), np.float32(0.5), np.float32(1.0), np.float32(4.0)
@@ -62,7 +59,7 @@ def _matrix(weights, shapes, offsets, layer):
     return weights[offsets[layer] : offsets[layer + 1]].reshape(shapes[layer, 0], shapes[layer, 1])
 
 
-@numba.njit(inline="always", fastmath=_FAST, error_model="numpy")
+@numba.njit(inline="always", error_model="numpy")
 def _activate(inputs, outputs, slopes, n_jet, kind):
     # Rows n_jet * m hold values, the n_jet - 1 rows after each its tangents.
     for m in range(0, inputs.shape[0], n_jet):
@@ -73,7 +70,7 @@ def _activate(inputs, outputs, slopes, n_jet, kind):
                 outputs[m + d, j] = slopes[j] * inputs[m + d, j]
 
 
-@numba.njit(inline="always", fastmath=_FAST, error_model="numpy")
+@numba.njit(inline="always", error_model="numpy")
 def _activate_backward(inputs, grads, slopes, curvatures, n_jet, kind):
     # Turns the gradient by sigma's outputs, in place, into the gradient by its inputs.
     for m in range(0, inputs.shape[0], n_jet):
@@ -87,7 +84,7 @@ def _activate_backward(inputs, grads, slopes, curvatures, n_jet, kind):
                 grads[m + d, j] *= slopes[j]
 
 
-@numba.njit(fastmath=_FAST, error_model="numpy")
+@numba.njit(error_model="numpy")
 def _forward_tile(rows, n_jet, kind, weights, shapes, offsets, scratch, outputs):
     last, hidden = shapes.shape[0] - 1, rows
     for layer in range(last):
@@ -98,7 +95,7 @@ def _forward_tile(rows, n_jet, kind, weights, shapes, offsets, scratch, outputs)
     np.dot(hidden, _matrix(weights, shapes, offsets, last).T, outputs)
 
 
-@numba.njit(fastmath=_FAST, error_model="numpy")
+@numba.njit(error_model="numpy")
 def _backward_tile(
     rows, n_jet, kind, weights, shapes, offsets, scratch, grads, grad_weights, grad_rows
 ):

@@ -5,11 +5,8 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-# All liberties but the assumption that nothing is NaN.
-_FAST = {"reassoc", "nsz", "arcp", "contract", "afn"}
 
-
-@numba.njit(inline="always", fastmath=_FAST, error_model="numpy")
+@numba.njit(inline="always", error_model="numpy")
 def _distance(grid, x, y, z):
     """Interpolates one frame's (G, G, G) grid at a model position, clamped at the border."""
     resolution = grid.shape[0]
@@ -28,7 +25,7 @@ def _distance(grid, x, y, z):
     return b0 + fx * (b1 - b0)
 
 
-@numba.njit(inline="always", fastmath=_FAST, error_model="numpy")
+@numba.njit(inline="always", error_model="numpy")
 def _box_interval(origin, direction):
     """Returns where a ray enters and leaves [0, 1]^3."""
     near, far = np.float32(0.0), np.float32(1e9)
@@ -41,7 +38,7 @@ def _box_interval(origin, direction):
     return near, far
 
 
-@numba.njit(parallel=True, fastmath=_FAST, error_model="numpy", cache=True)
+@numba.njit(parallel=True, error_model="numpy", cache=True)
 def march(
     origins, directions, frames, distances, band, step, stretch, jitter, starts, ends, counts
 ):

@@ -94,9 +94,11 @@ class _HashGrid(torch.autograd.Function):
             # A fresh dense gradient costs more than the kernel: it goes into the leaf's buffer.
             existing = table.grad if ctx.needs_input_grad[2] and table.is_leaf else None
             buffer = torch.zeros_like(table) if existing is None else existing
-            grad_coefficients = torch.zeros_like(coefficients)
+            grad_weights = torch.empty(arrays[2].shape)
             target = buffer.view(table.shape[0], -1).numpy()
-            grid.backward_kernel(*widths)(*arrays, gradients, target, grad_coefficients.numpy())
+            grid.backward_kernel(*widths)(*arrays, gradients, target, grad_weights.numpy())
+            by_channel = grad_weights.view(*coefficients.shape, spec.n_features_per_level)
+            grad_coefficients = by_channel.sum(3)
             grad_table = buffer if existing is None else None
         if ctx.needs_input_grad[0]:
             grad_positions = torch.zeros_like(positions)
@@ -108,7 +110,7 @@ class _HashGrid(torch.autograd.Function):
 
 
 def _grid_arrays(positions, coefficients, table, slots, slices: FrameSlices, spec: GridSpec):
-    """Returns the numpy views that the kernels take, in their order."""
+    """Returns the arrays that the kernels take, in their order."""
     shape = (len(slices.frames), spec.n_levels, spec.n_lookups)
     if slots is None:
         slot_array = np.zeros(shape, np.uint32)
@@ -118,7 +120,7 @@ def _grid_arrays(positions, coefficients, table, slots, slices: FrameSlices, spe
     return (
         positions.detach().contiguous().numpy(),
         np.asarray(slices.offsets, np.int64),
-        coefficients.detach().contiguous().numpy(),
+        coefficients.detach().repeat_interleave(spec.n_features_per_level, dim=2).numpy(),
         slot_array,
         table.detach().view(table.shape[0], -1).numpy(),
         np.asarray(spec.scales, np.float32),

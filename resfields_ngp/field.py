@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .backends.base import Backend, MlpSpec
+from .backends.base import Backend, MlpSpec, pad_inputs
 from .encoders import ENCODERS, Encoder, EncoderConfig
 from .heads import HEADS, Head, HeadConfig
+from .heads.base import Outputs
 from .mlp import ResFieldMlp
 from .records import FrameSlices, check_shape
 from .resfield import ResFieldConfig
@@ -65,7 +66,7 @@ class Field(nn.Module):
             network.n_neurons,
             network.n_hidden_layers,
         )
-        self.trunk = ResFieldMlp(spec, n_frames, residual, generator)
+        self.trunk = ResFieldMlp(spec, n_frames, residual, generator, self.head.output_scales)
         self.register_buffer("trained", torch.zeros((), dtype=torch.float64))
 
     @property
@@ -92,8 +93,10 @@ class Field(nn.Module):
         end = self.config.release_end
         released = min(1.0, fraction / end) if end > 0 else 1.0
         jets = self.encoder(positions, slices, self.backend, n_tangents, released)
-        inputs = torch.cat([jets, position_jets(positions, n_tangents)], dim=2)
-        return self.trunk(inputs, slices, self.backend) * self.head.output_scales
+        # Padded here, while it is small: the whole input is then put together once.
+        width = self.trunk.spec.shapes[0][1] - self.encoder.n_features
+        others = pad_inputs(position_jets(positions, n_tangents), width)
+        return self.trunk(torch.cat([jets, others], dim=2), slices, self.backend)
 
     @torch.no_grad()
     def sdfs(self, positions: Tensor, frame: int) -> Tensor:
@@ -120,7 +123,7 @@ class Field(nn.Module):
             jets, normals = self._surface(positions[rows], frame)
             views = -normals if directions is None else directions[rows]
             slices = FrameSlices.single(frame, len(rows))
-            chunks.append(self.head.rgbs(jets, views, slices, self.backend))
+            chunks.append(self.head.rgbs(Outputs.of(jets), views, slices, self.backend))
         return torch.cat(chunks)
 
     def _values(self, positions: Tensor, frame: int) -> Tensor:

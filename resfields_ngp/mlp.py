@@ -13,10 +13,26 @@ from .resfield import ResFieldConfig, ResidualWeights
 
 
 class ResFieldMlp(nn.Module):
-    """Bias-free MLP in tiny-cuda-nn's layout with time-residual weights."""
+    """Bias-free MLP in tiny-cuda-nn's layout with time-residual weights.
+
+    Args:
+        spec: The network's shape.
+        n_frames: Frames of the capture.
+        residual: How the weights change over time.
+        generator: Draws the initial weights.
+        output_scales: (n_outputs,) factors of the outputs; None is 1.
+    """
+
+    scales: Tensor | None
+    """(P,) factors of the weights, which are cheaper to scale than the outputs."""
 
     def __init__(
-        self, spec: MlpSpec, n_frames: int, residual: ResFieldConfig, generator: torch.Generator
+        self,
+        spec: MlpSpec,
+        n_frames: int,
+        residual: ResFieldConfig,
+        generator: torch.Generator,
+        output_scales: Tensor | None = None,
     ) -> None:
         super().__init__()
         self.spec = spec
@@ -36,6 +52,13 @@ class ResFieldMlp(nn.Module):
             xavier_uniform(spec, generator), is_residual, n_frames, residual, generator
         )
 
+        scales = None
+        if output_scales is not None:
+            scales = torch.ones(spec.n_weights)
+            last = scales[spec.offsets[-2] :].view(spec.shapes[-1])
+            last[: spec.n_outputs] = output_scales[:, None]
+        self.register_buffer("scales", scales, persistent=False)
+
     def forward(
         self,
         jets: Tensor,  # (N, 1 + D, n_inputs)
@@ -43,7 +66,10 @@ class ResFieldMlp(nn.Module):
         backend: Backend,
     ) -> Tensor:  # (N, 1 + D, n_outputs)
         """Runs each frame's rows through the network at that frame."""
-        return backend.mlp(jets, slices, self.weights(slices.frames), self.spec)
+        weights = self.weights(slices.frames)
+        if self.scales is not None:
+            weights = weights * self.scales
+        return backend.mlp(jets, slices, weights, self.spec)
 
 
 def xavier_uniform(spec: MlpSpec, generator: torch.Generator) -> Tensor:

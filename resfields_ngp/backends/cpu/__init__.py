@@ -202,7 +202,8 @@ class _Accumulate(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad_sums):  # pyright: ignore[reportIncompatibleMethodOverride]
         weights, values, ray_indices = ctx.saved_tensors
-        grad_weights, grad_values = torch.empty_like(weights), torch.empty_like(values)
+        grad_weights = torch.empty_like(weights)
+        grad_values = torch.empty_like(values if ctx.needs_input_grad[1] else values[:0])
         rays.accumulate_backward(
             weights.contiguous().numpy(),
             values.contiguous().numpy(),
@@ -211,4 +212,4 @@ class _Accumulate(torch.autograd.Function):
             grad_weights.numpy(),
             grad_values.numpy(),
         )
-        return grad_weights, grad_values, None, None
+        return grad_weights, grad_values if ctx.needs_input_grad[1] else None, None, None

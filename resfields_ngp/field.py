@@ -52,7 +52,7 @@ class Field(nn.Module):
         backend: Backend,
     ) -> None:
         super().__init__()
-        self.config = network
+        self.config, self.residual = network, residual
         self.backend = backend
         # A registry's key names the class that takes this very config, which types cannot say.
         make_encoder: Any = ENCODERS[encoder.kind]

@@ -22,6 +22,7 @@ from .losses import (
 from .occupancy import Occupancy
 from .records import Batch, FrameSlices, Rays
 from .rendering import Shading, render_samples
+from .resfield import temporal_roughness
 
 N_FREE_POINTS = 1024
 """Random points per step for the losses that hold everywhere in the box."""
@@ -69,6 +70,8 @@ def render_step(
         losses["depth"] = config.depth * depth_loss(
             rendering.depths, rendering.opacities, batch.depths
         )
+    if config.smoothness:
+        losses["smoothness"] = config.smoothness * temporal_roughness(field)
     if field.head.n_tangents:
         losses |= _surface_losses(
             field, occupancy, shading, samples.slices, config, fraction, generator

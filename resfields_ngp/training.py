@@ -14,6 +14,7 @@ from torch import Tensor
 from .field import Field
 from .losses import LossConfig
 from .occupancy import Occupancy
+from .optimising import make_optimiser
 from .pixels import PixelSource
 from .records import Batch
 from .rendering import render
@@ -111,20 +112,11 @@ class Trainer:
         self.field, self.occupancy, self.source = field, occupancy, source
         self.n_frames = n_frames
         self.generator = torch.Generator().manual_seed(config.seed)
-        table = [p for name, p in field.named_parameters() if name.endswith("table")]
-        others = [p for name, p in field.named_parameters() if not name.endswith("table")]
-        groups = [
-            {"params": table, "lr": config.grid_rate},
-            {"params": others, "lr": config.network_rate},
-        ]
-        groups = [group for group in groups if group["params"]]
-        for group in groups:
-            group["full_rate"] = group["lr"]
         # Into gradients that are there a kernel adds in place, in another order than into fresh
         # ones; with them there from the start, a resumed run rounds as the uninterrupted one did.
         for parameter in field.parameters():
             parameter.grad = torch.zeros_like(parameter)
-        self.optimiser = torch.optim.Adam(groups, betas=(0.9, 0.99), eps=1e-15, fused=True)
+        self.optimiser = make_optimiser(field, config.grid_rate, config.network_rate)
         self.step_count, self.seconds = 0, 0.0
         self.rays_per_batch = 1024.0
         self.queue: list[int] = []

@@ -177,7 +177,7 @@ def _settings_shown(verb: Verb, plain: list[str], settings: dict[str, str]) -> A
     given |= dict(zip(plain, plain[1:], strict=False))
     kinds = {
         SETTING_OF_OPTION[name]: given[f"--{name}"]
-        for name in ("encoder", "head")
+        for name in ("encoder", "head", "motion")
         if f"--{name}" in given
     }
     scene, preset = given.get("--scene"), given.get("--preset")

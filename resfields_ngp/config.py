@@ -25,6 +25,7 @@ from .hull import HullConfig
 from .imaging import ImagingConfig
 from .losses import LossConfig
 from .meshing import MeshingConfig
+from .motion import MotionConfig, NoMotionConfig
 from .occupancy import OccupancyConfig
 from .resfield import ResFieldConfig
 from .training import TrainingConfig
@@ -38,6 +39,8 @@ class Config:
     """Which images."""
     hull: HullConfig = field(default_factory=HullConfig)
     """The visual hull that masks carve."""
+    motion: MotionConfig = field(default_factory=NoMotionConfig)
+    """From a frame to the reference that all frames share."""
     encoder: EncoderConfig = field(default_factory=HashGridConfig)
     """From positions to features."""
     network: NetworkConfig = field(default_factory=NetworkConfig)

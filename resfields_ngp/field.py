@@ -1,4 +1,4 @@
-"""The field: encoder -> ResField MLP -> head, at (position, frame, direction)."""
+"""The field: motion -> encoder -> ResField MLP -> head, at (position, frame, direction)."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from .backends.base import Backend, MlpSpec
 from .encoders import ENCODERS, Encoder, EncoderConfig
 from .heads import HEADS, Head, HeadConfig
 from .mlp import ResFieldMlp
+from .motion import MOTIONS, Motion, MotionConfig, NoMotionConfig, jets
 from .records import FrameSlices, check_shape
 from .resfield import ResFieldConfig
 
@@ -50,17 +51,23 @@ class Field(nn.Module):
         n_frames: int,
         generator: torch.Generator,
         backend: Backend,
+        motion: MotionConfig | None = None,
     ) -> None:
         super().__init__()
+        motion = motion or NoMotionConfig()
         self.config, self.residual = network, residual
         self.backend = backend
         # A registry's key names the class that takes this very config, which types cannot say.
         make_encoder: Any = ENCODERS[encoder.kind]
         make_head: Any = HEADS[head.kind]
+        make_motion: Any = MOTIONS[motion.kind]
         self.encoder: Encoder = make_encoder(encoder, n_frames, generator)
         self.head: Head = make_head(head, n_frames, residual, generator)
+        # From a generator of its own: what is drawn after it is the same with any motion.
+        own = torch.Generator().manual_seed(generator.initial_seed() + 1)
+        self.motion: Motion = make_motion(motion, n_frames, residual, own)
         spec = MlpSpec(
-            self.encoder.n_features + 3,
+            self.encoder.n_features + 3 + self.motion.n_extras,
             self.head.n_outputs,
             network.n_neurons,
             network.n_hidden_layers,
@@ -91,9 +98,26 @@ class Field(nn.Module):
         check_shape("positions", positions, "N 3")
         end = self.config.release_end
         released = min(1.0, fraction / end) if end > 0 else 1.0
-        jets = self.encoder(positions, slices, self.backend, n_tangents, released)
-        inputs = torch.cat([jets, position_jets(positions, n_tangents)], dim=2)
+        here = jets.of_positions(positions, n_tangents)
+        warped = self.motion(here, slices, self.backend, released)
+        features = self._encoded(warped.positions, slices, released)
+        # Positions in [-1, 1].
+        centred = 2.0 * warped.positions - jets.of_constant(1.0, here)
+        inputs = torch.cat([features, centred, warped.extras], dim=2)
         return self.trunk(inputs, slices, self.backend) * self.head.output_scales
+
+    def _encoded(self, positions: Tensor, slices: FrameSlices, released: float) -> Tensor:
+        """Returns the encoder's features at jets of positions, derivatives by the chain rule."""
+        n_tangents = positions.shape[1] - 1
+        if not self.motion.is_warp:
+            return self.encoder(positions[:, 0], slices, self.backend, n_tangents, released)
+        # Outside the box the encoder goes on as at its border.
+        inside = positions[:, 0].clamp(0.0, 1.0)
+        features = self.encoder(inside, slices, self.backend, n_tangents, released)
+        if not n_tangents:
+            return features
+        jacobian = positions[:, 1:] * (inside == positions[:, 0])[:, None]
+        return torch.cat([features[:, :1], jacobian @ features[:, 1:]], dim=1)
 
     @torch.no_grad()
     def sdfs(self, positions: Tensor, frame: int) -> Tensor:
@@ -117,10 +141,10 @@ class Field(nn.Module):
         """
         chunks = []
         for rows in torch.arange(positions.shape[0]).split(QUERY_ROWS):
-            jets, normals = self._surface(positions[rows], frame)
+            found, normals = self._surface(positions[rows], frame)
             views = -normals if directions is None else directions[rows]
             slices = FrameSlices.single(frame, len(rows))
-            chunks.append(self.head.rgbs(jets, views, slices, self.backend))
+            chunks.append(self.head.rgbs(found, views, slices, self.backend))
         return torch.cat(chunks)
 
     def _values(self, positions: Tensor, frame: int) -> Tensor:
@@ -130,23 +154,11 @@ class Field(nn.Module):
     def _surface(self, positions: Tensor, frame: int) -> tuple[Tensor, Tensor]:
         """Returns the jets and the unit normals at one frame."""
         slices = FrameSlices.single(frame, positions.shape[0])
-        jets = self.query(positions, slices, self.trained_fraction, 3)
-        outputs = jets.shape[2]
+        found = self.query(positions, slices, self.trained_fraction, 3)
+        outputs = found.shape[2]
         with torch.enable_grad():
             # A head's level is a function of the outputs: its gradient is their chain rule.
-            values = jets[:, 0].detach().requires_grad_()
+            values = found[:, 0].detach().requires_grad_()
             slopes = torch.autograd.grad(self.head.levels(values).sum(), values)[0]
-        gradients = (jets[:, 1:] * slopes.view(-1, 1, outputs)).sum(2)
-        return jets, torch.nn.functional.normalize(gradients, dim=1, eps=1e-9)
-
-
-def position_jets(
-    positions: Tensor,  # (N, 3)
-    n_tangents: int,
-) -> Tensor:  # (N, 1 + n_tangents, 3)
-    """Returns positions mapped to [-1, 1] with their derivatives."""
-    values = (2.0 * positions - 1.0)[:, None]
-    if not n_tangents:
-        return values
-    tangents = 2.0 * torch.eye(3, device=positions.device)
-    return torch.cat([values, tangents.expand(positions.shape[0], 3, 3)], dim=1)
+        gradients = (found[:, 1:] * slopes.view(-1, 1, outputs)).sum(2)
+        return found, torch.nn.functional.normalize(gradients, dim=1, eps=1e-9)

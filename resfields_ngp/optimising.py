@@ -25,7 +25,9 @@ def make_optimiser(
         network_rate: Learning rate of all others.
         residual: Rate and decay of the coefficients; that of the module by default.
     """
-    residual = residual or getattr(module, "residual", None) or ResFieldConfig()
+    if residual is None:
+        residual = getattr(module, "residual", ResFieldConfig())
+    assert isinstance(residual, ResFieldConfig), residual
     is_apart = residual.coefficient_rate != 1.0 or residual.coefficient_decay > 0.0
     moving = [p for each in coefficient_modules(module) for p in each.parameters()]
     apart = {id(parameter) for parameter in moving} if is_apart else set()

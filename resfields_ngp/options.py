@@ -31,6 +31,7 @@ SETTING_OF_OPTION = {
     "test_camera": "capture.test_camera",
     "encoder": "encoder.kind",
     "head": "head.kind",
+    "motion": "motion.kind",
     "seconds": "training.seconds",
     "steps": "training.steps",
     "seed": "training.seed",
@@ -115,6 +116,8 @@ class TrainOptions(SceneOptions):
     """Kind of encoder; its settings are shown for the kind that is chosen."""
     head: Text = None
     """Kind of head; its settings are shown for the kind that is chosen."""
+    motion: Text = None
+    """Kind of motion: none, latent, offset, se3, se3_ambient, invertible or dct."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -153,9 +153,8 @@ def _build(
     has_masks: bool,
 ) -> tuple[Field, Occupancy]:
     """Returns a fresh field and occupancy."""
-    field = Field(
-        config.encoder, config.network, config.head, config.residual, n_frames, generator, backend
-    )
+    parts = (config.encoder, config.network, config.head, config.residual)
+    field = Field(*parts, n_frames, generator, backend, config.motion)
     return field, Occupancy(hull, config.occupancy, has_masks)
 
 

@@ -41,7 +41,8 @@ def _parameter_count(config: Config, n_frames: int) -> int:
     from .field import Field
 
     parts = (config.encoder, config.network, config.head, config.residual)
-    field = Field(*parts, n_frames, torch.Generator(), open_backend("reference", "cpu"))
+    backend = open_backend("reference", "cpu")
+    field = Field(*parts, n_frames, torch.Generator(), backend, config.motion)
     return sum(parameter.numel() for parameter in field.parameters())
 
 

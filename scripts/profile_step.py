@@ -154,7 +154,7 @@ def _resumed(run_path: Path, backend: str, fraction: float, watch: Any) -> tuple
     hull = build_hull(capture, config.hull)
     parts = (config.encoder, config.network, config.head, config.residual)
     kernels = TimedBackend(open_backend(backend, "cpu"), watch)
-    field = Field(*parts, capture.n_frames, torch.Generator(), kernels)
+    field = Field(*parts, capture.n_frames, torch.Generator(), kernels, config.motion)
     occupancy = Occupancy(hull, config.occupancy, capture.has_masks)
     source = PixelSource(capture, hull.space, capture.views, config.capture.use_depth)
     training = dataclasses.replace(config.training, steps=_FAR)

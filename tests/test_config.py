@@ -17,6 +17,7 @@ from resfields_ngp.config import PRESETS, Config, SynthConfig, load_config, read
 from resfields_ngp.config_tree import ConfigError, apply_table, nested, to_table
 from resfields_ngp.encoders import ENCODERS
 from resfields_ngp.heads import HEADS
+from resfields_ngp.motion import MOTIONS
 from resfields_ngp.options import SETTING_OF_OPTION
 
 SCENES = sorted((Path(__file__).parents[1] / "scenes").glob("*.toml"))
@@ -86,6 +87,18 @@ def test_every_encoder_is_picked_by_its_kind(kind: str):
 @pytest.mark.parametrize("kind", HEADS)
 def test_every_head_is_picked_by_its_kind(kind: str):
     assert load_config(overrides={"head": {"kind": kind}}).head.kind == kind
+
+
+@pytest.mark.parametrize("kind", MOTIONS)
+def test_every_motion_is_picked_by_its_kind(kind: str):
+    assert load_config(overrides={"motion": {"kind": kind}}).motion.kind == kind
+
+
+def test_a_motions_network_has_settings_of_its_own():
+    settings = {"motion.kind": "se3", "motion.network.n_code": "3"}
+    config = load_config(overrides=nested(settings))
+    assert config.motion.network.n_code == 3
+    assert apply_table(Config(), json.loads(json.dumps(to_table(config))), "json") == config
 
 
 def test_later_sources_win(tmp_path: Path):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from .backends.base import Backend, MlpSpec
 from .encoders import ENCODERS, Encoder, EncoderConfig
-from .heads import HEADS, Head, HeadConfig
+from .heads import HEADS, AnyHeadConfig, Head, RadianceHead, SurfaceHead
 from .mlp import ResFieldMlp
 from .motion import MOTIONS, Motion, MotionConfig, NoMotionConfig, jets
 from .records import FrameSlices, check_shape
@@ -36,17 +36,33 @@ class NetworkConfig:
             raise ValueError(f"network.n_neurons is {self.n_neurons}; allowed: 16, 32, .. 128")
 
 
-class Field(nn.Module):
-    """A field over space and time."""
+class TimeField(nn.Module):
+    """Something learned over time, which knows how much of its training it has seen."""
 
     trained: Tensor
     """() float64, see `trained_fraction`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("trained", torch.zeros((), dtype=torch.float64))
+
+    @property
+    def trained_fraction(self) -> float:
+        """The fraction of training that the parameters have seen; what inference renders with."""
+        return float(self.trained)
+
+
+class SignalField(TimeField):
+    """Motion, encoder, network and head: any signal over space and time."""
+
+    head: Head
+    """Reads the network's outputs."""
 
     def __init__(
         self,
         encoder: EncoderConfig,
         network: NetworkConfig,
-        head: HeadConfig,
+        head: AnyHeadConfig,
         residual: ResFieldConfig,
         n_frames: int,
         generator: torch.Generator,
@@ -62,7 +78,7 @@ class Field(nn.Module):
         make_head: Any = HEADS[head.kind]
         make_motion: Any = MOTIONS[motion.kind]
         self.encoder: Encoder = make_encoder(encoder, n_frames, generator)
-        self.head: Head = make_head(head, n_frames, residual, generator)
+        self.head = make_head(head, n_frames, residual, generator)
         # From a generator of its own: what is drawn after it is the same with any motion.
         own = torch.Generator().manual_seed(generator.initial_seed() + 1)
         self.motion: Motion = make_motion(motion, n_frames, residual, own)
@@ -73,12 +89,6 @@ class Field(nn.Module):
             network.n_hidden_layers,
         )
         self.trunk = ResFieldMlp(spec, n_frames, residual, generator)
-        self.register_buffer("trained", torch.zeros((), dtype=torch.float64))
-
-    @property
-    def trained_fraction(self) -> float:
-        """The fraction of training that the parameters have seen; what inference renders with."""
-        return float(self.trained)
 
     def query(
         self,
@@ -87,7 +97,7 @@ class Field(nn.Module):
         fraction: float,
         n_tangents: int,
     ) -> Tensor:  # (N, 1 + n_tangents, n_outputs)
-        """Returns the geometry network's outputs, with derivatives when `n_tangents` is 3.
+        """Returns the network's outputs, with derivatives when `n_tangents` is 3.
 
         Args:
             positions: Where.
@@ -119,6 +129,17 @@ class Field(nn.Module):
         jacobian = positions[:, 1:] * (inside == positions[:, 0])[:, None]
         return torch.cat([features[:, :1], jacobian @ features[:, 1:]], dim=1)
 
+    def _values(self, positions: Tensor, frame: int) -> Tensor:
+        slices = FrameSlices.single(frame, positions.shape[0])
+        return self.query(positions, slices, self.trained_fraction, 0)[:, 0]
+
+
+class SurfaceField(SignalField):
+    """A field with a surface at every frame."""
+
+    head: SurfaceHead
+    """Knows the surface's level function."""
+
     @torch.no_grad()
     def sdfs(self, positions: Tensor, frame: int) -> Tensor:
         """Returns (N,) the head's level function at one frame: negative inside, 0 on the surface.
@@ -133,6 +154,25 @@ class Field(nn.Module):
         """Returns (N, 3) unit normals, outward, model axes. Not differentiable."""
         return torch.cat([self._surface(part, frame)[1] for part in positions.split(QUERY_ROWS)])
 
+    def _surface(self, positions: Tensor, frame: int) -> tuple[Tensor, Tensor]:
+        """Returns the jets and the unit normals at one frame."""
+        slices = FrameSlices.single(frame, positions.shape[0])
+        found = self.query(positions, slices, self.trained_fraction, 3)
+        outputs = found.shape[2]
+        with torch.enable_grad():
+            # A head's level is a function of the outputs: its gradient is their chain rule.
+            values = found[:, 0].detach().requires_grad_()
+            slopes = torch.autograd.grad(self.head.levels(values).sum(), values)[0]
+        gradients = (found[:, 1:] * slopes.view(-1, 1, outputs)).sum(2)
+        return found, torch.nn.functional.normalize(gradients, dim=1, eps=1e-9)
+
+
+class Field(SurfaceField):
+    """A field over space and time that can be rendered."""
+
+    head: RadianceHead
+    """Knows opacities and colours."""
+
     @torch.no_grad()
     def rgbs(self, positions: Tensor, frame: int, directions: Tensor | None = None) -> Tensor:
         """Returns (N, 3) colours seen along `directions` (N, 3), head-on where None.
@@ -146,19 +186,3 @@ class Field(nn.Module):
             slices = FrameSlices.single(frame, len(rows))
             chunks.append(self.head.rgbs(found, views, slices, self.backend))
         return torch.cat(chunks)
-
-    def _values(self, positions: Tensor, frame: int) -> Tensor:
-        slices = FrameSlices.single(frame, positions.shape[0])
-        return self.query(positions, slices, self.trained_fraction, 0)[:, 0]
-
-    def _surface(self, positions: Tensor, frame: int) -> tuple[Tensor, Tensor]:
-        """Returns the jets and the unit normals at one frame."""
-        slices = FrameSlices.single(frame, positions.shape[0])
-        found = self.query(positions, slices, self.trained_fraction, 3)
-        outputs = found.shape[2]
-        with torch.enable_grad():
-            # A head's level is a function of the outputs: its gradient is their chain rule.
-            values = found[:, 0].detach().requires_grad_()
-            slopes = torch.autograd.grad(self.head.levels(values).sum(), values)[0]
-        gradients = (found[:, 1:] * slopes.view(-1, 1, outputs)).sum(2)
-        return found, torch.nn.functional.normalize(gradients, dim=1, eps=1e-9)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
@@ -20,24 +18,12 @@ from .losses import (
     sparseness_loss,
 )
 from .occupancy import Occupancy
-from .records import Batch, FrameSlices, Rays
+from .records import Batch, FrameSlices, Rays, StepResult
 from .rendering import Shading, render_samples
 from .resfield import temporal_roughness
 
 N_FREE_POINTS = 1024
 """Random points per step for the losses that hold everywhere in the box."""
-
-
-@dataclass(frozen=True)
-class StepResult:
-    """What one step computed."""
-
-    losses: dict[str, Tensor]
-    """Weighted terms, by name; their sum is what is minimised."""
-    n_samples: int
-    """Samples on the rays."""
-    n_rays: int
-    """Rays of the batch."""
 
 
 def render_step(

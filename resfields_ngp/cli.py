@@ -30,9 +30,11 @@ class Verb:
     """What it does."""
     tables: tuple[str, ...] | None = ()
     """Tables of settings that it takes as ``--table.name value``; None is all of them."""
+    area: str = ""
+    """What the names of the modules of its command and options begin with."""
 
 
-_OF_A_RUN = ("meshing", "imaging", "evaluation")
+_OF_A_RUN = ("meshing", "imaging", "evaluation", "sampling")
 
 VERBS = {
     "reconstruct": Verb(
@@ -42,10 +44,12 @@ VERBS = {
     "mesh": Verb("mesh", "MeshOptions", "one mesh per frame from a run", _OF_A_RUN),
     "render": Verb("render", "RenderOptions", "images and videos from a run", _OF_A_RUN),
     "eval": Verb("evaluate", "EvalOptions", "a run's PSNR, SSIM, Chamfer, F-score", _OF_A_RUN),
+    "fit": Verb("fit", "FitOptions", "fit a video, meshes' distances or scene flow", None, "fit_"),
     "inspect": Verb(
         "inspect", "InspectOptions", "check a capture before any training", ("capture", "hull")
     ),
     "synth": Verb("synth", "SynthOptions", "write the synthetic capture", ("synthetic",)),
+    "scenes": Verb("scenes", "ScenesOptions", "list the scene files"),
     "doctor": Verb("doctor", "DoctorOptions", "what runs here, and what mends the rest"),
 }
 
@@ -112,25 +116,28 @@ def _run(given: list[str]) -> int:
     if given[0] == "--version":
         print(f"resfields-ngp {__version__}")
         return 0
-    from . import options
+    from .arguments import named_settings, parse_options, print_help, split_settings
     from .config_tree import nearest
+    from .options import UsageError
 
     name = given[0]
     if name not in VERBS:
         known = ", ".join(VERBS)
-        raise options.UsageError(
-            f'unknown verb "{name}"{nearest(name, list(VERBS))} (allowed: {known})'
-        )
+        raise UsageError(f'unknown verb "{name}"{nearest(name, list(VERBS))} (allowed: {known})')
     verb = VERBS[name]
-    kind: type[Any] = getattr(options, verb.options)
-    plain, settings = options.split_settings(given[1:])
+    kind: type[Any] = getattr(_module(verb, "options"), verb.options)
+    plain, settings = split_settings(given[1:])
     _check_tables(name, verb, settings)
     if "-h" in plain or "--help" in plain:
-        options.print_help(kind, name, _settings_shown(verb, plain, settings))
+        print_help(kind, name, _settings_shown(verb, plain, settings))
         return 0
-    parsed = options.parse_options(kind, name, plain)
-    commands = importlib.import_module(".commands", __package__)
-    return getattr(commands, verb.command)(parsed, options.named_settings(parsed) | settings)
+    parsed = parse_options(kind, name, plain)
+    command = getattr(_module(verb, "commands"), verb.command)
+    return command(parsed, named_settings(parsed) | settings)
+
+
+def _module(verb: Verb, name: str) -> Any:
+    return importlib.import_module(f".{verb.area}{name}", __package__)
 
 
 def _overview() -> str:
@@ -177,9 +184,16 @@ def _settings_shown(verb: Verb, plain: list[str], settings: dict[str, str]) -> A
     given |= dict(zip(plain, plain[1:], strict=False))
     kinds = {
         SETTING_OF_OPTION[name]: given[f"--{name}"]
-        for name in ("encoder", "head")
+        for name in ("encoder", "head", "motion")
         if f"--{name}" in given
     }
     scene, preset = given.get("--scene"), given.get("--preset")
-    config = load_config(scene, preset, nested(kinds | settings))
+    base = None
+    if verb.command == "fit":
+        from .tasks import TASKS
+
+        if not plain or plain[0] not in TASKS:
+            return None
+        base = TASKS[plain[0]].Config()
+    config = load_config(scene, preset, nested(kinds | settings), base)
     return config if verb.tables is None else part(config, verb.tables)

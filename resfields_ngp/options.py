@@ -264,19 +264,15 @@ def print_help(kind: type, verb: str, config: Any) -> None:
             kind.__name__, [("settings", settings, config)], bases=(kind,), frozen=True
         )
         shown.__doc__ = kind.__doc__
-    about = kind.__doc__ or ""
-    if config is not None:
-        about += "\n\nItems of a list are separated by commas: --table.name a,b"
+    hint = "\n\nItems of a list are separated by commas: --table.name a,b"
+    about = (kind.__doc__ or "") + (hint if config is not None else "")
     with contextlib.suppress(SystemExit):
         tyro.cli(shown, prog=f"resfields-ngp {verb}", description=about, args=["--help"])
     sys.stdout.flush()
 
 
 def named_settings(options: Any) -> dict[str, str]:
-    """Returns the settings, dotted name to text, that a verb's short options stand for.
-
-    A class of options whose names stand for other settings says so as ``SETTING_OF_OPTION``.
-    """
+    """Returns the settings that short options stand for, also by their own SETTING_OF_OPTION."""
     settings = getattr(options, "SETTING_OF_OPTION", SETTING_OF_OPTION)
     return {
         settings[field.name]: value

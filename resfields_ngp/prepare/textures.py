@@ -53,10 +53,9 @@ class MipTexture:
         colours = [texture.astype(np.float32) * weights[..., None]]
         shares = [weights]
         while max(colours[-1].shape[:2]) > 1:
-            size = tuple((n + 1) // 2 for n in reversed(shares[-1].shape))
-            total = cv2.resize(colours[-1], size, interpolation=cv2.INTER_AREA)
-            shares.append(cv2.resize(shares[-1], size, interpolation=cv2.INTER_AREA))
-            colours.append(total)
+            size = tuple((n + 1) // 2 for n in shares[-1].shape[::-1])
+            colours.append(_halved(colours[-1], size))
+            shares.append(_halved(shares[-1], size))
         return _packed(colours, shares)
 
     def sample(
@@ -101,9 +100,7 @@ class MipTexture:
         along, down = (x - left)[:, None], (y - top)[:, None]
         columns = left % widths, (left + 1) % widths
         rows = [self.starts[levels] + row % heights * widths for row in (top, top + 1)]
-        upper, lower = (
-            self._between(row + columns[0], row + columns[1], along) for row in rows
-        )
+        upper, lower = (self._between(row + columns[0], row + columns[1], along) for row in rows)
         return upper + down * (lower - upper)
 
     def _between(self, first: np.ndarray, second: np.ndarray, share: np.ndarray) -> np.ndarray:
@@ -163,6 +160,10 @@ def _spans(points: np.ndarray, heights: np.ndarray) -> tuple[np.ndarray, np.ndar
         begins = np.where(crossed, np.minimum(begins, x), begins)
         ends = np.where(crossed, np.maximum(ends, x), ends)
     return begins, ends
+
+
+def _halved(level: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+    return np.asarray(cv2.resize(level, size, interpolation=cv2.INTER_AREA), np.float32)
 
 
 def _packed(colours: list[np.ndarray], shares: list[np.ndarray]) -> MipTexture:

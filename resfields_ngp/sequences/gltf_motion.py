@@ -11,73 +11,11 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from .base import SequenceError, TexturedMesh
-from .gltf import Gltf
+from .gltf import Gltf, srgb_of_linear
+from .gltf_channels import Channel, read_channel
 
 Pose = Mapping[int, Mapping[str, np.ndarray]]
 """Node to what an animation sets of it: translation, rotation (x, y, z, w), scale, weights."""
-
-
-@dataclass(frozen=True)
-class Channel:
-    """How one property of one node runs."""
-
-    node: int
-    """Which node."""
-    path: str
-    """translation, rotation, scale or weights."""
-    times: np.ndarray
-    """(n,) seconds, ascending."""
-    values: np.ndarray
-    """(n, k), or (n, 3, k) for cubic splines: tangent in, value, tangent out."""
-    interpolation: str
-    """LINEAR, STEP or CUBICSPLINE."""
-
-    def at(self, time: float) -> np.ndarray:
-        """Returns the (k,) value at a time, seconds; the ends hold outside."""
-        is_cubic = self.interpolation == "CUBICSPLINE"
-        keys = self.values[:, 1] if is_cubic else self.values
-        if time <= self.times[0] or len(self.times) == 1:
-            return keys[0]
-        if time >= self.times[-1]:
-            return keys[-1]
-        after = int(np.searchsorted(self.times, time, side="right"))
-        span = self.times[after] - self.times[after - 1]
-        share = (time - self.times[after - 1]) / span
-        if self.interpolation == "STEP":
-            return keys[after - 1]
-        if is_cubic:
-            value = _hermite(self.values[after - 1], self.values[after], share, span)
-            return value / np.linalg.norm(value) if self.path == "rotation" else value
-        if self.path == "rotation":
-            return slerp(keys[after - 1], keys[after], share)
-        return (1 - share) * keys[after - 1] + share * keys[after]
-
-
-def slerp(start: np.ndarray, end: np.ndarray, share: float) -> np.ndarray:
-    """Returns the (4,) unit quaternion between two, on the shorter way.
-
-    >>> slerp(np.array([0, 0, 0, 1.0]), np.array([0, 0, 1.0, 0]), 1.0).round(6).tolist()
-    [0.0, 0.0, 1.0, 0.0]
-    """
-    cosine = float(start @ end)
-    end, cosine = (-end, -cosine) if cosine < 0 else (end, cosine)
-    angle = np.arccos(min(cosine, 1.0))
-    if angle < 1e-6:
-        between = (1 - share) * start + share * end
-    else:
-        between = np.sin((1 - share) * angle) * start + np.sin(share * angle) * end
-    return between / np.linalg.norm(between)
-
-
-def _hermite(before: np.ndarray, after: np.ndarray, share: float, span: float) -> np.ndarray:
-    """Returns the cubic spline of the glTF specification, appendix C."""
-    square, cube = share**2, share**3
-    return (
-        (2 * cube - 3 * square + 1) * before[1]
-        + span * (cube - 2 * square + share) * before[2]
-        + (3 * square - 2 * cube) * after[1]
-        + span * (cube - square) * after[0]
-    )
 
 
 @dataclass(frozen=True)
@@ -104,7 +42,7 @@ class Motion:
         if not entries:
             return Motion(file, ())
         entry = entries[names.index(name) if name else 0]
-        channels = (_channel(file, entry, each) for each in entry["channels"])
+        channels = (read_channel(file, entry, each) for each in entry["channels"])
         return Motion(file, tuple(each for each in channels if each is not None))
 
     @property
@@ -151,31 +89,6 @@ class Motion:
             world[number] = parent @ _local_matrix(node, pose.get(number, {}))
             waiting += [(child, world[number]) for child in node.get("children", [])]
         return world
-
-
-def _channel(file: Gltf, entry: dict[str, Any], channel: dict[str, Any]) -> Channel | None:
-    target = channel["target"]
-    if "node" not in target or target["path"] not in (
-        "translation",
-        "rotation",
-        "scale",
-        "weights",
-    ):
-        return None
-    sampler = entry["samplers"][channel["sampler"]]
-    times = file.accessor(sampler["input"])[:, 0]
-    values = file.accessor(sampler["output"])
-    interpolation = sampler.get("interpolation", "LINEAR")
-    n_parts = 3 if interpolation == "CUBICSPLINE" else 1
-    # The weights of several targets are scalars one after another.
-    values = values.reshape(len(times), n_parts, -1)
-    return Channel(
-        target["node"],
-        target["path"],
-        times,
-        values if n_parts == 3 else values[:, 0],
-        interpolation,
-    )
 
 
 def _local_matrix(node: dict[str, Any], posed: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -278,8 +191,6 @@ def _corner_uvs(
 
 
 def _colours(file: Gltf, attributes: dict[str, int]) -> np.ndarray | None:
-    from .gltf import srgb_of_linear
-
     if "COLOR_0" not in attributes:
         return None
     linear = file.accessor(attributes["COLOR_0"])[:, :3]

@@ -71,7 +71,8 @@ def list_frames(
     members.sort()
     numbers = [number for number, _ in members]
     _check_distinct(members)
-    name = key[1].rstrip("_-. ") or folder.resolve().name
+    # "frame_00012" says nothing; the folder does.
+    name = key[1] if names is OWLII_NAMES else folder.resolve().name
     notes = _gaps(numbers)
     return FrameFiles(name, tuple(path for _, path in members), tuple(numbers), notes)
 
@@ -88,7 +89,7 @@ def _parsed(
     if alone:
         return ("", path.stem, "", path.suffix.lower()), 0
     allowed = " or ".join(f"{name}{path.suffix}" for name in names)
-    raise SequenceError(f"{path}: no frame number in this name; expected {allowed}")
+    raise SequenceError(f"{path}: not called {allowed}; --sequence.match PATTERN leaves files out")
 
 
 def _check_distinct(members: Sequence[tuple[int, Path]]) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import trimesh
+from trimesh.visual import ColorVisuals
 
 from .base import Material, SequenceError, TexturedMesh
 from .textures import find_texture, read_texture
@@ -38,8 +39,8 @@ def read_ply(path: Path) -> TexturedMesh:
         notes = (*moved, *converted)
         return TexturedMesh(vertices, faces, (material,), None, corner_uvs, None, notes)
     colours = None
-    if loaded.visual.kind == "vertex":
-        colours = np.asarray(loaded.visual.vertex_colors)[:, :3].astype(np.uint8)  # pyright: ignore
+    if isinstance(loaded.visual, ColorVisuals) and loaded.visual.kind == "vertex":
+        colours = np.asarray(loaded.visual.vertex_colors)[:, :3].astype(np.uint8)
     return TexturedMesh(vertices, faces, colours=colours)
 
 

@@ -113,9 +113,10 @@ def covered_texels(
     width: int,
     height: int,
 ) -> np.ndarray | None:
-    """Returns (H, W) bool: the texels whose centres lie in a triangle, and at triangles' middles.
+    """Returns (H, W) bool: the texels whose centres lie in a triangle.
 
-    The middles keep triangles that cover no centre, such as those of a palette.
+    Of a triangle that holds no centre, such as those of a palette, all texels that a look-up at
+    its corners reads.
 
     Returns:
         None where coordinates leave [0, 1]: the texture then repeats and has no gutters.
@@ -133,8 +134,10 @@ def covered_texels(
     np.add.at(changes, (rows[filled], first[filled]), 1)
     np.add.at(changes, (rows[filled], last[filled] + 1), -1)
     covered = np.cumsum(changes, axis=1)[:, :width] > 0
-    middles = points.mean(axis=1).astype(np.int64)
-    covered[middles[:, 1].clip(0, height - 1), middles[:, 0].clip(0, width - 1)] = True
+    small = points[~np.isin(np.arange(len(points)), triangles[filled])].reshape(-1, 2)
+    left, top = np.floor(small - 0.5).astype(np.int64).T
+    for column, row in ((left, top), (left + 1, top), (left, top + 1), (left + 1, top + 1)):
+        covered[row % height, column % width] = True
     return covered
 
 

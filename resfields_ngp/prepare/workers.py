@@ -54,7 +54,9 @@ def run_jobs(
             results.append(function(job))
             report(len(results), len(jobs))
         return results
-    context = multiprocessing.get_context("spawn")
+    # A clean server process imports the package once, and all workers are forked from it.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([f"{__package__}.capture"])
     with ProcessPoolExecutor(min(n_workers, len(jobs)), context, _begin) as pool:
         futures = [pool.submit(function, job) for job in jobs]
         waiting = set(futures)

@@ -57,9 +57,8 @@ def mask_from_plate(image: np.ndarray, plate: np.ndarray, config: MattingConfig)
         plate: (H, W, 3) uint8 RGB of the empty stage, the same camera.
         config: Tolerances and cleaning.
     """
-    # Single pixels are noisy; a small blur costs an edge less than noise does.
-    blurred = (cv2.GaussianBlur(each, (3, 3), 0) for each in (image, plate))
-    seen, empty = (np.asarray(each, np.float32) / 255 for each in blurred)
+    # Not blurred: noise in single pixels is what cleaning is for, and a blur would widen outlines.
+    seen, empty = (each.astype(np.float32) / 255 for each in (image, plate))
     length = np.maximum((empty * empty).sum(axis=2), 1e-4)
     brightness = (seen * empty).sum(axis=2) / length
     distance = np.linalg.norm(seen - brightness[..., None] * empty, axis=2)

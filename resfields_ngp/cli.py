@@ -13,7 +13,6 @@ import sys
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
-from types import ModuleType
 from typing import Any
 
 from . import __version__
@@ -31,8 +30,8 @@ class Verb:
     """What it does."""
     tables: tuple[str, ...] | None = ()
     """Tables of settings that it takes as ``--table.name value``; None is all of them."""
-    home: str = ""
-    """Sub-package that holds the verb's `commands`, `options` and `config`; the package's own."""
+    area: str = ""
+    """What the names of the modules of its command, options and config begin with."""
     settings: str = "Config"
     """Its config class, the tree of tables, in `config`."""
 
@@ -56,7 +55,7 @@ VERBS: dict[str, Verb] = {
         "PrepareOwliiOptions",
         "render a raw Owlii sequence as a capture",
         _OF_MESHES,
-        "prepare",
+        "prepare.",
         "PrepareConfig",
     ),
     "prepare meshes": Verb(
@@ -64,7 +63,7 @@ VERBS: dict[str, Verb] = {
         "PrepareMeshesOptions",
         "render meshes, or an animated GLB, as a capture",
         _OF_MESHES,
-        "prepare",
+        "prepare.",
         "PrepareConfig",
     ),
     "prepare video": Verb(
@@ -72,7 +71,7 @@ VERBS: dict[str, Verb] = {
         "PrepareVideoOptions",
         "bring calibrated footage into the capture layout",
         ("footage", "matting"),
-        "prepare",
+        "prepare.",
         "PrepareVideoConfig",
     ),
     "synth": Verb(
@@ -162,9 +161,9 @@ def _run(given: list[str]) -> int:
     return command(parsed, options.named_settings(parsed) | settings)
 
 
-def _module(verb: Verb, name: str) -> ModuleType:
-    """Returns `commands`, `options` or `config` of a verb."""
-    return importlib.import_module(".".join(filter(None, (__package__, verb.home, name))))
+def _module(verb: Verb, name: str) -> Any:
+    """Returns the module `commands`, `options` or `config` of a verb's area."""
+    return importlib.import_module(f".{verb.area}{name}", __package__)
 
 
 def _verb_named(given: list[str]) -> tuple[str, list[str]]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -22,6 +24,32 @@ class Hits:
     """(N, 3, 2) how the point moves from sample to sample, across and down, on its plane."""
     facing: np.ndarray
     """(N,) +1 where the front is seen, -1 for the back."""
+
+
+class _Chart:
+    """A texture and what lies in it, equal where their bytes are."""
+
+    def __init__(self, texture: np.ndarray, corner_uvs: np.ndarray | None) -> None:
+        self.texture, self.corner_uvs = texture, corner_uvs
+        digest = hashlib.blake2b(texture.tobytes(), digest_size=16)
+        digest.update(b"" if corner_uvs is None else corner_uvs.tobytes())
+        self._key = (texture.shape, digest.digest())
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Chart) and self._key == other._key
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+
+@lru_cache(maxsize=2)
+def _pyramid(chart: _Chart) -> MipTexture:
+    """Returns a texture's levels; animations show the same texture in every frame."""
+    covered = None
+    if chart.corner_uvs is not None:
+        height, width = chart.texture.shape[:2]
+        covered = covered_texels(chart.corner_uvs, width, height)
+    return MipTexture.build(chart.texture, covered)
 
 
 class ShadedMesh:
@@ -66,11 +94,8 @@ class ShadedMesh:
         texture, uvs = self.mesh.materials[number].texture, self.mesh.corner_uvs
         if texture is None:
             return None
-        covered = None
-        if uvs is not None:
-            mine = uvs[self._face_materials == number]
-            covered = covered_texels(mine, texture.shape[1], texture.shape[0])
-        return MipTexture.build(texture, covered)
+        mine = None if uvs is None else uvs[self._face_materials == number]
+        return _pyramid(_Chart(texture, mine))
 
     def colours(self, hits: Hits) -> np.ndarray:
         """Returns (N, 3) sRGB in [0, 255]: texture, vertex colour or material, times the light."""

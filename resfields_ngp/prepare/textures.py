@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 
 from ..records import check_shape
+from ..sequences import leaves_square
 
 MAX_PROBES = 8
 """Places along a footprint; one that is longer in proportion is read as if it were wider."""
@@ -122,7 +123,7 @@ def covered_texels(
         None where coordinates leave [0, 1]: the texture then repeats and has no gutters.
     """
     corners = corner_uvs[np.isfinite(corner_uvs).all(axis=(1, 2))]
-    if len(corners) == 0 or corners.min() < 0 or corners.max() > 1:
+    if len(corners) == 0 or leaves_square(corners):
         return None
     points = np.stack([corners[..., 0] * width, (1 - corners[..., 1]) * height], -1)
     changes = np.zeros((height, width + 1), np.int32)
@@ -130,7 +131,7 @@ def covered_texels(
     begins, ends = _spans(points[triangles], rows + 0.5)
     first = np.ceil(begins - 0.5).astype(np.int64).clip(0, width)
     last = np.floor(ends - 0.5).astype(np.int64).clip(-1, width - 1)
-    filled = last >= first
+    filled = (last >= first) & (first < width)
     np.add.at(changes, (rows[filled], first[filled]), 1)
     np.add.at(changes, (rows[filled], last[filled] + 1), -1)
     covered = np.cumsum(changes, axis=1)[:, :width] > 0

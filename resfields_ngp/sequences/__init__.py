@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from .base import Material, MeshSequence, SequenceError, TexturedMesh
+from .base import Material, MeshSequence, SequenceError, TexturedMesh, leaves_square
 from .folders import GLTF_SUFFIXES, FolderSequence, open_animation, read_textured_mesh
 from .naming import ANY_NAMES, OWLII_NAMES, list_frames
 from .units import find_unit
@@ -25,6 +25,7 @@ __all__ = [
     "SequenceError",
     "TexturedMesh",
     "find_unit",
+    "leaves_square",
     "open_sequence",
     "read_textured_mesh",
 ]
@@ -73,8 +74,7 @@ def open_sequence(config: SequenceConfig) -> MeshSequence:
     if path.is_file():
         if path.suffix.lower() in GLTF_SUFFIXES:
             return open_animation(path, config.animation, config.fps)
-        number = FolderSequence(path.stem, (path,), (0,))
-        return number
+        return FolderSequence(path.stem, (path,), (0,))
     if config.naming == "owlii":
         files = list_frames(path, (".obj",), OWLII_NAMES, config.match)
     else:

@@ -62,6 +62,16 @@ class TexturedMesh:
         return len(self.faces)
 
 
+def leaves_square(corner_uvs: np.ndarray) -> bool:
+    """Returns whether texture coordinates (F, 3, 2) leave [0, 1] by more than they are rounded.
+
+    >>> leaves_square(np.array([[[0, 1.00001], [0, 0], [np.nan, 0.5]]]))
+    False
+    """
+    known = corner_uvs[np.isfinite(corner_uvs)]
+    return bool(len(known) and (known.min() < -1e-3 or known.max() > 1 + 1e-3))
+
+
 class MeshSequence(Protocol):
     """Meshes in the order of time; can be sent to other processes."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from functools import cached_property
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -68,22 +68,26 @@ class AnimatedSequence:
         """Counts the frames."""
         return tuple(range(len(self.times)))
 
-    @cached_property
-    def _motion(self) -> Motion:
-        return Motion.find(Gltf.open(self.path), self.animation)
-
     def read(self, index: int) -> TexturedMesh:
         """Returns the mesh at a frame's time.
 
         Raises:
             SequenceError: The file is damaged; one line that names it.
         """
-        return without_empty_faces(self._motion.mesh(self.times[index]), self.path)
+        return without_empty_faces(
+            _motion_of(self.path, self.animation).mesh(self.times[index]), self.path
+        )
 
     def stamp(self) -> str:
         """Returns a text that changes with the file or the times."""
         told = f"{self.path.stat().st_size} {self.animation} {self.times}"
         return hashlib.sha256(told.encode()).hexdigest()[:16]
+
+
+@lru_cache(maxsize=1)
+def _motion_of(path: Path, animation: str) -> Motion:
+    """Returns an opened file; a process reads many frames of the same one."""
+    return Motion.find(Gltf.open(path), animation)
 
 
 def open_animation(path: Path, animation: str, frames_per_second: float) -> AnimatedSequence:

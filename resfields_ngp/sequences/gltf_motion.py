@@ -16,6 +16,8 @@ from .gltf_channels import Channel, read_channel
 
 Pose = Mapping[int, Mapping[str, np.ndarray]]
 """Node to what an animation sets of it: translation, rotation (x, y, z, w), scale, weights."""
+_NO_SURFACE = (0, 1, 2, 3)
+"""Modes of primitives that are points or lines."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ class Motion:
             for number in world
             if "mesh" in nodes[number]
             for primitive in self.file.tree["meshes"][nodes[number]["mesh"]]["primitives"]
-            if primitive.get("mode", 4) == 4
+            if primitive.get("mode", 4) not in _NO_SURFACE
         ]
         if not parts:
             raise SequenceError(f"{self.file.path}: no triangles in its scene")
@@ -110,6 +112,8 @@ def _part(
     world: Mapping[int, np.ndarray],
 ) -> TexturedMesh:
     """Returns one primitive of a node, morphed, skinned and placed."""
+    if primitive.get("mode", 4) != 4:
+        raise SequenceError(f"{file.path}: triangle strips or fans; export it as triangles")
     attributes = primitive["attributes"]
     node = file.tree["nodes"][number]
     vertices = file.accessor(attributes["POSITION"])

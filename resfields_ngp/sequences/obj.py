@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .base import SequenceError, TexturedMesh
+from .base import SequenceError, TexturedMesh, leaves_square
 from .mtl import read_materials
 
 _ABSENT = -1
@@ -49,12 +49,15 @@ def read_obj(path: Path) -> TexturedMesh:
     used, face_materials = np.unique(lines.face_materials, return_inverse=True)
     names = [lines.material_names[number] for number in used]
     materials, found = read_materials(lines.libraries, names, path)
+    corner_uvs = _corner_uvs(corners[..., 1], uvs)
+    if corner_uvs is not None and leaves_square(corner_uvs):
+        notes.append("texture coordinates outside [0, 1]: the texture repeats")
     mesh = TexturedMesh(
         vertices,
         corners[..., 0],
         materials,
         face_materials[owners],
-        _corner_uvs(corners[..., 1], uvs),
+        corner_uvs,
         colours,
         (*notes, *found),
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import trimesh
 from raw_sequence import LOWER, UPPER, ball, obj_text, write_owlii, write_texture
 
 from resfields_ngp.cli import main
@@ -277,3 +278,18 @@ def test_jobs_keep_their_order_and_pass_their_errors_on(n_workers: int):
 def test_a_stop_before_the_first_job_does_nothing():
     with pytest.raises(Stopped):
         run_jobs(_negative, [1, 2], 1, lambda done, of: None, stop=lambda: True)
+
+
+def test_a_folder_of_glb_files_is_a_sequence_too(tmp_path: Path):
+    for frame in range(2):
+        vertices, faces = ball(0.8, (0.0, 1.0 + 0.1 * frame, 0.0))
+        mesh = trimesh.Trimesh(vertices, faces, process=False)
+        (tmp_path / "raw").mkdir(exist_ok=True)
+        mesh.export(tmp_path / "raw" / f"take_{frame}.glb")
+    out = tmp_path / "out"
+    assert main(["prepare", "meshes", str(tmp_path / "raw"), "--out", str(out), *SMALL]) == 0
+    capture = load_capture(CaptureConfig(path=str(out)))
+    masks = capture.views[0].masks
+    assert masks is not None
+    tops = [np.flatnonzero(mask.any(axis=1))[0] for mask in masks]
+    assert tops[1] < tops[0]  # it rose

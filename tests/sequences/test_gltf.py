@@ -177,12 +177,16 @@ def test_colours_textures_and_uvs_come_in_the_conventions_of_the_rest(tmp_path: 
     np.testing.assert_allclose(found.corner_uvs[0], [[0, 1], [1, 1], [0, 0]], atol=1e-6)
 
 
-@pytest.mark.parametrize("damage", ["cut", "version", "draco", "animation", "no glTF", "reach"])
+@pytest.mark.parametrize(
+    "damage", ["cut", "version", "draco", "animation", "no glTF", "reach", "strip"]
+)
 def test_damage_is_one_line_that_names_the_file(damage: str, tmp_path: Path):
     build = Builder()
     mesh = _mesh(build)
     if damage == "reach":
         build.accessors[1]["count"] = 99
+    if damage == "strip":
+        mesh["primitives"][0]["mode"] = 5
     more = {"extensionsRequired": ["KHR_draco_mesh_compression"]} if damage == "draco" else {}
     path = build.write(tmp_path / "bad.glb", meshes=[mesh], nodes=[{"mesh": 0}], **more)
     content = path.read_bytes()

@@ -148,3 +148,9 @@ def test_a_lost_mtl_without_a_texture_is_an_error(tmp_path: Path):
     (tmp_path / "a.obj").write_text("mtllib gone.mtl\nusemtl m\n" + QUAD + "f 1/1 2/2 3/3")
     with pytest.raises(SequenceError, match=r"a\.obj: no material .gone\.mtl.*a\.png"):
         read_textured_mesh(tmp_path / "a.obj")
+
+
+@pytest.mark.parametrize(("uv", "is_told"), [("0.5 1.0000004", False), ("2.5 0", True)])
+def test_coordinates_outside_the_square_are_told(uv: str, is_told: bool, tmp_path: Path):
+    mesh = _read(tmp_path, QUAD + f"vt {uv}\nf 1/5 2/2 3/3\n")
+    assert any("the texture repeats" in note for note in mesh.notes) == is_told

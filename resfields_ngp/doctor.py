@@ -72,6 +72,7 @@ def _essentials() -> Iterator[Finding]:
         ("scipy", "scipy"),
         ("opencv-python-headless", "cv2"),
         ("trimesh", "trimesh"),
+        ("embreex", "embreex"),
         ("PyMCubes", "mcubes"),
         ("safetensors", "safetensors"),
         ("threadpoolctl", "threadpoolctl"),

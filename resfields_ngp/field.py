@@ -117,17 +117,11 @@ class SignalField(TimeField):
         return self.trunk(inputs, slices, self.backend) * self.head.output_scales
 
     def _encoded(self, positions: Tensor, slices: FrameSlices, released: float) -> Tensor:
-        """Returns the encoder's features at jets of positions, derivatives by the chain rule."""
-        n_tangents = positions.shape[1] - 1
+        """Returns the encoder's features at jets of positions, as they are or warped."""
         if not self.motion.is_warp:
+            n_tangents = positions.shape[1] - 1
             return self.encoder(positions[:, 0], slices, self.backend, n_tangents, released)
-        # Outside the box the encoder goes on as at its border.
-        inside = positions[:, 0].clamp(0.0, 1.0)
-        features = self.encoder(inside, slices, self.backend, n_tangents, released)
-        if not n_tangents:
-            return features
-        jacobian = positions[:, 1:] * (inside == positions[:, 0])[:, None]
-        return torch.cat([features[:, :1], jacobian @ features[:, 1:]], dim=1)
+        return jets.encoded(self.encoder, positions, slices, self.backend, released)
 
     def _values(self, positions: Tensor, frame: int) -> Tensor:
         slices = FrameSlices.single(frame, positions.shape[0])

@@ -24,7 +24,7 @@ class Picture:
     """What a camera sees, in world units and axes."""
 
     rgbs: np.ndarray
-    """(H, W, 3) floats in [0, 1], on black."""
+    """(H, W, 3) floats in [0, 1], on the background."""
     opacities: np.ndarray
     """(H, W) floats in [0, 1]."""
     depths: np.ndarray
@@ -37,9 +37,9 @@ class Picture:
 class PictureFolder:
     """One camera's pictures, ``{rgb,depth,normal,mask}/<stem>.png``.
 
-    rgb is 8-bit on black; depth 16-bit, the distance along the ray times `depth_scale`, 0 where
-    nothing is; normal 8-bit, (n + 1) / 2 x 255 in world axes, black where nothing is; mask 8-bit,
-    opacity x 255. ``render.json`` says the scale and which weights made the pictures.
+    rgb is 8-bit on the background; depth 16-bit, the distance along the ray times `depth_scale`,
+    0 where nothing is; normal 8-bit, (n + 1) / 2 x 255 in world axes, black where nothing is; mask
+    8-bit, opacity x 255. ``render.json`` says the scale and which weights made the pictures.
     """
 
     path: Path

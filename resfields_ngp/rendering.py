@@ -68,7 +68,7 @@ def render_samples(
     colours = accumulate(weights[seen], rgbs, samples.ray_indices[seen], rays.n_rays)
     normals = torch.zeros_like(positions)
     if tangents:
-        normals = unit(jets[:, 1:, 0])
+        normals = field.head.outward * unit(jets[:, 1:, 0])
     others = torch.cat([torch.ones_like(middles)[:, None], middles[:, None], normals], dim=1)
     sums = accumulate(weights, others, samples.ray_indices, rays.n_rays)
     opacities = sums[:, 0]

@@ -21,6 +21,7 @@ from .occupancy import Occupancy
 from .records import Batch, FrameSlices, Rays, StepResult
 from .rendering import Shading, render_samples
 from .resfield import temporal_roughness
+from .schedules import Background
 
 N_FREE_POINTS = 1024
 """Random points per step for the losses that hold everywhere in the box."""
@@ -33,6 +34,7 @@ def render_step(
     config: LossConfig,
     fraction: float,
     generator: torch.Generator,
+    background: Background = "auto",
 ) -> StepResult:
     """Renders a batch and compares it with the images; differentiable in the field's parameters."""
     rays, masks = batch.rays, batch.masks
@@ -40,8 +42,7 @@ def render_step(
     with torch.no_grad():
         sharpness = float(field.head.sharpness(fraction))
     samples = occupancy.march(rays, field.backend, sharpness, jitter)
-    # A random backdrop behind the subject, in picture and target alike: transparency never pays.
-    backdrop = torch.rand((rays.n_rays, 3), generator=generator) if masks is not None else 0.0
+    backdrop = backdrop_rgbs(background, rays.n_rays, masks is not None, generator)
     rendering, shading = render_samples(field, rays, samples, fraction, backdrop)
 
     losses: dict[str, Tensor] = {}
@@ -66,6 +67,18 @@ def render_step(
             lost = ((masks > 0.5) & (rendering.opacities.detach() < 0.2)).nonzero()[:, 0]
             losses["silhouette"] = config.hull * _silhouette(field, occupancy, rays, lost, fraction)
     return StepResult(losses, samples.n_samples, rays.n_rays)
+
+
+def backdrop_rgbs(
+    background: Background, n_rays: int, has_masks: bool, generator: torch.Generator
+) -> Tensor | float:
+    """Returns what lies behind the subject: a grey level, or (R, 3) random colours.
+
+    A random backdrop, in picture and target alike, never lets transparency pay.
+    """
+    if background == "random" or (background == "auto" and has_masks):
+        return torch.rand((n_rays, 3), generator=generator)
+    return 1.0 if background == "white" else 0.0
 
 
 def hull_step(

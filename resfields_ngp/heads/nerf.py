@@ -43,6 +43,7 @@ class NerfHead(RadianceHead):
     """``density = 10 exp(output)``, thin at the start; colour from features and direction."""
 
     Config = NerfConfig
+    outward = -1.0
 
     def __init__(
         self,

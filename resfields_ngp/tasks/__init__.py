@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from .base import FitTask, Task
+from .sdf import SdfTask
 from .video import VideoTask
 
 TASKS: dict[str, type[FitTask]] = {
     "video": VideoTask,
+    "sdf": SdfTask,
 }
 
-__all__ = ["TASKS", "FitTask", "Task", "VideoTask"]
+__all__ = ["TASKS", "FitTask", "SdfTask", "Task", "VideoTask"]

@@ -129,3 +129,18 @@ def silhouette_loss(
     lowest = lowest.scatter_reduce(0, ray_indices, sdfs, "amin")
     missed = torch.where(torch.isposinf(lowest), torch.zeros_like(lowest), lowest.relu())
     return missed.sum() / max(n_pixels, 1)
+
+
+def distance_loss(
+    sdfs: Tensor,  # (N,)
+    targets: Tensor,  # (N,)
+    epsilon: float | None,
+) -> Tensor:  # ()
+    """Mean absolute error of signed distances, relative to ``|target| + epsilon`` where given.
+
+    The relative one is ResFields' MAPE (after NGLOD and instant-NGP).
+    """
+    errors = (sdfs - targets).abs()
+    if epsilon is not None:
+        errors = errors / (targets.abs() + epsilon)
+    return errors.sum() / max(errors.shape[0], 1)

@@ -40,7 +40,7 @@ class HashGridConfig:
     """Levels active at the start; the rest are released one by one, by `network.release_end`."""
 
     def __post_init__(self) -> None:
-        _check_grid(self.n_levels, self.log2_hashmap_size, self.per_level_scale)
+        check_grid(self.n_levels, self.log2_hashmap_size, self.per_level_scale)
         if self.n_residuals < 0:
             raise ValueError(f"encoder.n_residuals is {self.n_residuals}; allowed: 0 (off) or more")
 
@@ -67,14 +67,15 @@ class HashGrid4DConfig:
     """Levels active at the start; the rest are released one by one, by `network.release_end`."""
 
     def __post_init__(self) -> None:
-        _check_grid(self.n_levels, self.log2_hashmap_size, self.per_level_scale)
+        check_grid(self.n_levels, self.log2_hashmap_size, self.per_level_scale)
         if self.base_time_resolution < 1:
             raise ValueError(
                 f"encoder.base_time_resolution is {self.base_time_resolution}; allowed: 1 or more"
             )
 
 
-def _check_grid(n_levels: int, log2_hashmap_size: int, per_level_scale: float) -> None:
+def check_grid(n_levels: int, log2_hashmap_size: int, per_level_scale: float) -> None:
+    """Raises ValueError where a grid's settings are out of range."""
     if not 1 <= n_levels <= 32:
         raise ValueError(f"encoder.n_levels is {n_levels}; allowed: 1 to 32")
     if not 8 <= log2_hashmap_size <= 24:
@@ -109,20 +110,25 @@ class HashGrid(_Grid):
 
     def __init__(self, config: HashGridConfig, n_frames: int, generator: torch.Generator) -> None:
         n_residuals = min(config.n_residuals, n_frames - 1)
-        spec = GridSpec(
-            config.n_levels,
-            config.n_features_per_level,
-            1 + n_residuals,
-            config.log2_hashmap_size,
-            config.base_resolution,
-            config.per_level_scale,
-        )
+        spec = self.make_spec(config, 1 + n_residuals)
         super().__init__(spec, config.start_levels, generator)
         if n_residuals:
             self.coefficients = TimeCoefficients(
                 n_frames, (spec.n_levels, n_residuals), ResFieldConfig()
             )
             self.coefficients.knots.data.normal_(0.0, 1.0, generator=generator)
+
+    @staticmethod
+    def make_spec(config: HashGridConfig, n_channels: int) -> GridSpec:
+        """Returns the shape of the grid."""
+        return GridSpec(
+            config.n_levels,
+            config.n_features_per_level,
+            n_channels,
+            config.log2_hashmap_size,
+            config.base_resolution,
+            config.per_level_scale,
+        )
 
     def forward(self, positions, slices, backend, n_tangents, released):
         """See `Encoder.forward`."""
@@ -147,17 +153,21 @@ class HashGrid4D(_Grid):
             min(n_frames, round(config.base_time_resolution * growth**level))
             for level in range(config.n_levels)
         )
-        spec = GridSpec(
+        super().__init__(self.make_spec(config, resolutions), config.start_levels, generator)
+        self.n_frames = n_frames
+
+    @staticmethod
+    def make_spec(config: HashGrid4DConfig, time_resolutions: tuple[int, ...]) -> GridSpec:
+        """Returns the shape of the grid."""
+        return GridSpec(
             config.n_levels,
             config.n_features_per_level,
             1,
             config.log2_hashmap_size,
             config.base_resolution,
             config.per_level_scale,
-            resolutions,
+            time_resolutions,
         )
-        super().__init__(spec, config.start_levels, generator)
-        self.n_frames = n_frames
 
     def time_slices(self, frames: tuple[int, ...]) -> tuple[Tensor, Tensor]:
         """Returns the (T, L, 2) slices around each frame and their (T, L, 2) weights."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from .base import FitTask, Task
 from .flow import FlowTask
+from .sdf import SdfTask
 from .video import VideoTask
 
 TASKS: dict[str, type[FitTask]] = {
-    "flow": FlowTask,
     "video": VideoTask,
+    "sdf": SdfTask,
+    "flow": FlowTask,
 }
 
-__all__ = ["TASKS", "FitTask", "FlowTask", "Task", "VideoTask"]
+__all__ = ["TASKS", "FitTask", "FlowTask", "SdfTask", "Task", "VideoTask"]

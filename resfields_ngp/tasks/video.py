@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..backends import Backend
 from ..datasets.video import Clip, ClipConfig, held_out_pixels, load_clip
-from ..encoders import EncoderConfig, HashGridConfig
+from ..encoders import VideoEncoderConfig, VideoGridConfig
 from ..field import QUERY_ROWS, NetworkConfig, SignalField
 from ..heads import VideoConfig, VideoHead
 from ..records import FrameSlices, StepResult, frame_time
@@ -30,7 +30,7 @@ class SamplingConfig:
     """How a fitted video is sampled."""
 
     fps: float = 0.0
-    """Frames per second; 0 takes the clip's. Between frames that were fitted the field interpolates."""
+    """Frames per second; 0 takes the clip's. Between frames the field interpolates."""
     scale: float = 1.0
     """Size of the frames, as a multiple of the clip's; above 0 to 16."""
 
@@ -49,7 +49,7 @@ class VideoFitConfig:
     """Which task this is."""
     input: ClipConfig = field(default_factory=ClipConfig)
     """Which clip."""
-    encoder: EncoderConfig = field(default_factory=lambda: HashGridConfig(n_residuals=0))
+    encoder: VideoEncoderConfig = field(default_factory=VideoGridConfig)
     """From positions to features."""
     network: NetworkConfig = field(default_factory=lambda: NetworkConfig(release_end=0.0))
     """From features to colours."""
@@ -77,7 +77,7 @@ class VideoTask(FitTask):
     def __init__(self, config: VideoFitConfig, clip: Clip, backend: Backend) -> None:
         self.config, self.clip = config, clip
         self.n_frames = clip.n_frames
-        self.field: SignalField = video_field(config, clip.n_frames, backend)
+        self.field: SignalField = video_field(config, clip.size, clip.n_frames, backend)
         height, width = clip.size
         self._pixels = clip.frames.reshape(clip.n_frames, height * width, 3)
         held_out = held_out_pixels(clip.n_frames, height * width, config.input)
@@ -133,10 +133,13 @@ class VideoTask(FitTask):
         return self.field.head.rgbs(values), targets
 
 
-def video_field(config: VideoFitConfig, n_frames: int, backend: Backend) -> SignalField:
-    """Returns a fresh field of a video."""
+def video_field(
+    config: VideoFitConfig, size: tuple[int, int], n_frames: int, backend: Backend
+) -> SignalField:
+    """Returns a fresh field of a video of some height and width."""
     generator = torch.Generator().manual_seed(config.training.seed)
-    parts = (config.encoder, config.network, VideoConfig(), config.residual)
+    encoder = replace(config.encoder, aspect=size[0] / max(size))
+    parts = (encoder, config.network, VideoConfig(), config.residual)
     return SignalField(*parts, n_frames, generator, backend)
 
 

@@ -131,6 +131,16 @@ class Samples:
         """The number of intervals."""
         return self.ray_indices.shape[0]
 
+    @property
+    def middles(self) -> Tensor:
+        """(N,) distances along the rays of the intervals' middles."""
+        return 0.5 * (self.t_starts + self.t_ends)
+
+    @property
+    def lengths(self) -> Tensor:
+        """(N,) lengths of the intervals."""
+        return self.t_ends - self.t_starts
+
 
 @dataclass(frozen=True)
 class Rendering:

@@ -52,8 +52,7 @@ def render_samples(
         The rendering, differentiable in the field's parameters, and the shading of its samples.
     """
     directions = rays.directions[samples.ray_indices]
-    lengths = samples.t_ends - samples.t_starts
-    middles = 0.5 * (samples.t_starts + samples.t_ends)
+    lengths, middles = samples.lengths, samples.middles
     positions = (rays.origins[samples.ray_indices] + middles[:, None] * directions).clamp(0.0, 1.0)
     tangents = field.head.n_tangents if n_tangents is None else n_tangents
     jets = field.query(positions, samples.slices, fraction, tangents)

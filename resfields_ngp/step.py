@@ -11,6 +11,7 @@ from .losses import (
     colour_loss,
     curvature_loss,
     depth_loss,
+    distortion_loss,
     eikonal_loss,
     hull_loss,
     mask_loss,
@@ -56,6 +57,10 @@ def render_step(
     if batch.depths is not None and config.depth:
         losses["depth"] = config.depth * depth_loss(
             rendering.depths, rendering.opacities, batch.depths
+        )
+    if config.distortion and not field.head.n_tangents:
+        losses["distortion"] = config.distortion * distortion_loss(
+            shading.weights, samples.middles, samples.lengths, samples.ray_indices, rays.n_rays
         )
     if config.smoothness:
         losses["smoothness"] = config.smoothness * temporal_roughness(field)

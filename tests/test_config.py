@@ -159,3 +159,19 @@ def test_short_options_stand_for_settings_that_exist():
         for key in name.split("."):
             assert key in inner, name
             inner = inner[key]
+
+
+@pytest.mark.parametrize(
+    ("background", "has_masks", "expected"),
+    [("auto", False, 0.0), ("white", False, 1.0), ("white", True, 0.0), ("random", False, 0.0)],
+)
+def test_renderings_lie_on_white_only_where_pictures_do(
+    background: str, has_masks: bool, expected: float
+):
+    config = load_config(overrides={"training": {"background": background}})
+    assert config.training.rendered_background(has_masks) == expected
+
+
+def test_an_unknown_background_is_refused():
+    with pytest.raises(ConfigError, match=r"training\.background: found \"grey\"; allowed: auto"):
+        load_config(overrides={"training": {"background": "grey"}})

@@ -21,8 +21,9 @@ class NerfConfig:
 
     kind: Literal["nerf"] = "nerf"
     """Which head this is."""
-    surface_density: float = 50.0
-    """Density, per model unit, that the mesh takes for the surface."""
+    surface_density: float = 200.0
+    """Density, per model unit, that the mesh takes for the surface; rays are sampled as finely as
+    a surface of that density needs."""
     view_degree: int = 3
     """Bands of spherical harmonics of the view direction that colours depend on, 0 (none) to 4."""
     n_geometry_features: int = 15

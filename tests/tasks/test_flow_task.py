@@ -47,8 +47,9 @@ def ribbon(tmp_path: Path) -> Path:
 
 
 def make_task(path: Path, backend: str = "cpu", **settings: object) -> FlowTask:
-    table = {"input.path": str(path), "training.steps": 200, "training.samples_per_batch": 256}
-    table |= {"motion.network.n_neurons": 16, "motion.network.n_frequencies": 2, "flow.points": 500}
+    table = {"input.path": str(path), "training.steps": 150, "training.samples_per_batch": 256}
+    table |= {"motion.network.n_neurons": 32, "motion.network.n_frequencies": 1, "flow.points": 500}
+    table |= {"training.network_rate": 0.01, "motion.network.n_levels": 0}
     config = apply_table(FlowFitConfig(), nested(table | settings), "test")
     return FlowTask(config, load_meshes(config.input), BACKENDS[backend])
 
@@ -63,7 +64,7 @@ def test_every_model_learns_the_ribbon(ribbon: Path, kind: str, rank: int):
         trainer.advance()
     after = task.scores()["mean"]
     for name in ("forward_relative", "backward_relative"):
-        assert after[name] < 0.25 * before[name], name
+        assert after[name] < 0.4 * before[name], name
     if kind == "invertible":
         assert after["cycle_relative"] < 1e-3
 

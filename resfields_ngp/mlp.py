@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from .backends.base import Backend, MlpSpec
-from .records import FrameSlices
+from .records import FrameSlices, between_frames
 from .resfield import ResFieldConfig, residual_weights
 
 
@@ -31,7 +31,8 @@ class ResFieldMlp(nn.Module):
         backend: Backend,
     ) -> Tensor:  # (N, 1 + D, n_outputs)
         """Runs each frame's rows through the network at that frame."""
-        return backend.mlp(jets, slices, self.weights(slices.frames), self.spec)
+        weights = between_frames(self.weights, slices.frames)
+        return backend.mlp(jets, slices, weights, self.spec)
 
 
 def xavier_uniform(spec: MlpSpec, generator: torch.Generator) -> Tensor:

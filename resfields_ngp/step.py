@@ -155,7 +155,7 @@ def _silhouette(
 
 
 def _free_points(
-    frames: tuple[int, ...], n_points: int, generator: torch.Generator
+    frames: tuple[float, ...], n_points: int, generator: torch.Generator
 ) -> tuple[Tensor, FrameSlices]:
     """Returns uniform points of the box, shared evenly among frames."""
     each = max(1, n_points // len(frames))

@@ -23,7 +23,10 @@ class PointConfig:
     """Part near it: surface points moved by normal noise; the rest is uniform in the box."""
     deviation: float = 0.01
     """Standard deviation of that noise, normalised units (the sequence spans [-1, 1])."""
-    pool: int = 30_000
+    widest_deviation: float = 0.2
+    """Deviations go log-uniformly from `deviation` up to this one, so that no surface appears
+    where there is none; equal to `deviation` for the paper's."""
+    pool: int = 60_000
     """Points off the surface that are measured beforehand for each frame."""
 
     def __post_init__(self) -> None:
@@ -32,8 +35,11 @@ class PointConfig:
                 f"points.surface is {self.surface} and points.near {self.near};"
                 " allowed: 0 or more each, 1 at most together"
             )
-        if self.deviation <= 0.0:
-            raise ValueError(f"points.deviation is {self.deviation}; allowed: above 0")
+        if not 0.0 < self.deviation <= self.widest_deviation:
+            raise ValueError(
+                f"points.deviation is {self.deviation}; allowed: above 0, up to"
+                f" points.widest_deviation, {self.widest_deviation}"
+            )
         if self.pool < 1:
             raise ValueError(f"points.pool is {self.pool}; allowed: 1 or more")
 
@@ -127,5 +133,6 @@ class SurfacePoints:
         n_near = min(config.pool, round(config.pool * config.near / rest))
         uniform = torch.rand((config.pool, 3), generator=generator, dtype=torch.float64).numpy()
         noise = torch.randn((n_near, 3), generator=generator, dtype=torch.float64).numpy()
-        near = sampler.draw(uniform[:n_near])[0] + noise * (config.deviation / unit)
+        spread = np.geomspace(config.deviation, config.widest_deviation, max(n_near, 1)) / unit
+        near = sampler.draw(uniform[:n_near])[0] + noise * spread[:n_near, None]
         return np.clip(np.concatenate([near, uniform[n_near:]]), 0.0, 1.0)

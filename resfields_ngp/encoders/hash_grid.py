@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ..backends.base import GridSpec
+from ..records import between_frames
 from ..resfield import ResFieldConfig, TimeCoefficients
 from .base import Encoder
 
@@ -84,8 +85,8 @@ def check_grid(n_levels: int, log2_hashmap_size: int, per_level_scale: float) ->
         raise ValueError(f"encoder.per_level_scale is {per_level_scale}; allowed: 1 or more")
 
 
-class _Grid(Encoder):
-    """What both grids share: the table, and the release of levels."""
+class Grid(Encoder):
+    """What all grids share: the table, and the release of levels."""
 
     def __init__(self, spec: GridSpec, start_levels: int, generator: torch.Generator) -> None:
         super().__init__()
@@ -103,7 +104,7 @@ class _Grid(Encoder):
         return (active - torch.arange(n_levels, device=self.table.device)).clamp(0.0, 1.0)
 
 
-class HashGrid(_Grid):
+class HashGrid(Grid):
     """Hash grid whose features carry time residuals."""
 
     Config = HashGridConfig
@@ -135,14 +136,15 @@ class HashGrid(_Grid):
         shape = (len(slices.frames), self.spec.n_levels, 1)
         coefficients = self.table.new_ones(shape)
         if self.spec.n_channels > 1:
-            coefficients = torch.cat([coefficients, self.coefficients(slices.frames)], dim=2)
+            residuals = between_frames(self.coefficients, slices.frames)
+            coefficients = torch.cat([coefficients, residuals], dim=2)
         coefficients = coefficients * self.level_weights(released)[:, None]
         return backend.hash_grid(
             positions, slices, coefficients, None, self.table, self.spec, n_tangents
         )
 
 
-class HashGrid4D(_Grid):
+class HashGrid4D(Grid):
     """Hash grid over space and time."""
 
     Config = HashGrid4DConfig
@@ -169,7 +171,7 @@ class HashGrid4D(_Grid):
             time_resolutions,
         )
 
-    def time_slices(self, frames: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    def time_slices(self, frames: tuple[float, ...]) -> tuple[Tensor, Tensor]:
         """Returns the (T, L, 2) slices around each frame and their (T, L, 2) weights."""
         last = torch.tensor(self.spec.time_resolutions) - 1
         # Multiplied first, in float64: a frame at a slice is there exactly.

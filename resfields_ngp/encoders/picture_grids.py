@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
+
 from ..backends.base import GridSpec
-from .hash_grid import HashGrid, HashGrid4D, check_grid
+from .hash_grid import Grid, HashGrid, HashGrid4D, check_grid
 
 
 @dataclass(frozen=True)
@@ -54,8 +56,10 @@ class VideoGridConfig:
     """Cells along the longer side on the coarsest level."""
     per_level_scale: float = 1.6
     """Growth of the resolution from level to level."""
-    base_time_resolution: int = 8
-    """Time slices of the coarsest level; they grow with the level up to one a frame."""
+    base_time_resolution: int = 0
+    """Time slices of the coarsest level; 0 takes as many as the finest has."""
+    time_resolution: int = 0
+    """Time slices of the finest level, 0 for one a frame; fewer are interpolated between."""
     start_levels: int = 4
     """Levels active at the start; the rest are released one by one, by `network.release_end`."""
     aspect: float = 1.0
@@ -63,10 +67,9 @@ class VideoGridConfig:
 
     def __post_init__(self) -> None:
         check_grid(self.n_levels, self.log2_hashmap_size, self.per_level_scale)
-        if self.base_time_resolution < 1:
-            raise ValueError(
-                f"encoder.base_time_resolution is {self.base_time_resolution}; allowed: 1 or more"
-            )
+        for name in ("base_time_resolution", "time_resolution"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"encoder.{name} is {getattr(self, name)}; allowed: 0 or more")
 
 
 class PictureGrid(HashGrid):
@@ -93,6 +96,14 @@ class VideoGrid(HashGrid4D):
     """Hash grid over two axes of space and time."""
 
     Config = VideoGridConfig
+
+    def __init__(self, config: VideoGridConfig, n_frames: int, generator: torch.Generator) -> None:
+        finest = min(config.time_resolution or n_frames, n_frames)
+        coarsest = min(config.base_time_resolution or finest, finest)
+        growth = (finest / coarsest) ** (1.0 / max(config.n_levels - 1, 1))
+        slices = tuple(round(coarsest * growth**level) for level in range(config.n_levels))
+        Grid.__init__(self, self.make_spec(config, slices), config.start_levels, generator)
+        self.n_frames = n_frames
 
     @staticmethod
     def make_spec(config: VideoGridConfig, time_resolutions: tuple[int, ...]) -> GridSpec:

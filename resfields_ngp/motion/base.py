@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ..backends.base import Backend, MlpSpec
 from ..encoders import HashGrid, HashGridConfig
 from ..mlp import ResFieldMlp
-from ..records import FrameSlices, frame_time
+from ..records import FrameSlices, between_frames, frame_time
 from ..resfield import ResFieldConfig, TimeCoefficients
 from . import jets
 
@@ -171,7 +171,7 @@ class MotionNetwork(nn.Module):
         """
         n_octaves = self.config.n_frequencies
         active = n_octaves * (0.5 + 0.5 * released)
-        frames = self.frame_inputs(told or slices.frames)
+        frames = between_frames(self.frame_inputs, told or slices.frames)
         parts = [
             2.0 * coordinates - jets.of_constant(1.0, coordinates),
             jets.octaves(coordinates, n_octaves, active),

@@ -191,7 +191,11 @@ def test_tangents_of_a_network_with_a_grid_are_the_jacobian(rank: int, backend):
 
 def make_field(kind: str, backend) -> Field:
     encoder = HashGridConfig("hash_grid", 4, 2, 9, 4, 1.5, 1, 2)
-    parts = (encoder, NetworkConfig(32, 1, 0.5), NeusConfig(n_geometry_features=4, n_neurons=16))
+    parts = (
+        encoder,
+        NetworkConfig(32, 1, release_end=0.5),
+        NeusConfig(n_geometry_features=4, n_neurons=16),
+    )
     residual = ResFieldConfig(rank=2, deviation=0.1)
     field = Field(*parts, residual, N_FRAMES, seeded(), backend, CONFIGS[kind])
     field.encoder.table.data.normal_(0.0, 0.3, generator=seeded(1))

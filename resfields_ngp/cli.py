@@ -48,6 +48,7 @@ VERBS: dict[str, Verb] = {
     "render": Verb("render", "RenderOptions", "images and videos from a run", _OF_A_RUN),
     "eval": Verb("evaluate", "EvalOptions", "a run's PSNR, SSIM, Chamfer, F-score", _OF_A_RUN),
     "fit": Verb("fit", "FitOptions", "fit a video, meshes' distances or scene flow", None, "fit_"),
+    "export": Verb("export", "ExportOptions", "lead a mesh by a fitted flow", ("export",), "fit_"),
     "inspect": Verb(
         "inspect", "InspectOptions", "check a capture before any training", ("capture", "hull")
     ),

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from .backends.base import Backend, MlpSpec, pad_inputs
-from .encoders import ENCODERS, Encoder, EncoderConfig
+from .encoders import ENCODERS, AnyEncoderConfig, Encoder
 from .heads import HEADS, AnyHeadConfig, Head, RadianceHead, SurfaceHead
 from .heads.base import Outputs
 from .mlp import ResFieldMlp
@@ -29,6 +29,8 @@ class NetworkConfig:
     """Width of the hidden layers, a multiple of 16 up to 128."""
     n_hidden_layers: int = 1
     """Hidden layers."""
+    activation: Literal["squareplus", "softplus", "relu"] = "squareplus"
+    """Between layers; the smooth ones have second derivatives, relu is quicker."""
     release_end: float = 0.3
     """Fraction of training by which all of the encoder's detail takes part (coarse to fine)."""
 
@@ -61,7 +63,7 @@ class SignalField(TimeField):
 
     def __init__(
         self,
-        encoder: EncoderConfig,
+        encoder: AnyEncoderConfig,
         network: NetworkConfig,
         head: AnyHeadConfig,
         residual: ResFieldConfig,
@@ -88,6 +90,7 @@ class SignalField(TimeField):
             self.head.n_outputs,
             network.n_neurons,
             network.n_hidden_layers,
+            network.activation,
         )
         self.trunk = ResFieldMlp(spec, n_frames, residual, generator, self.head.output_scales)
 
@@ -121,17 +124,11 @@ class SignalField(TimeField):
         return self.trunk(inputs, slices, self.backend)
 
     def _encoded(self, positions: Tensor, slices: FrameSlices, released: float) -> Tensor:
-        """Returns the encoder's features at jets of positions, derivatives by the chain rule."""
-        n_tangents = positions.shape[1] - 1
+        """Returns the encoder's features at jets of positions, as they are or warped."""
         if not self.motion.is_warp:
+            n_tangents = positions.shape[1] - 1
             return self.encoder(positions[:, 0], slices, self.backend, n_tangents, released)
-        # Outside the box the encoder goes on as at its border.
-        inside = positions[:, 0].clamp(0.0, 1.0)
-        features = self.encoder(inside, slices, self.backend, n_tangents, released)
-        if not n_tangents:
-            return features
-        jacobian = positions[:, 1:] * (inside == positions[:, 0])[:, None]
-        return torch.cat([features[:, :1], jacobian @ features[:, 1:]], dim=1)
+        return jets.encoded(self.encoder, positions, slices, self.backend, released)
 
     def _values(self, positions: Tensor, frame: int) -> Tensor:
         slices = FrameSlices.single(frame, positions.shape[0])

@@ -10,7 +10,7 @@ from typing import Any
 from . import stages
 from .config import load_config
 from .config_tree import apply_table, nearest, nested, to_table
-from .fit_options import FitOptions
+from .fit_options import ExportOptions, FitOptions
 from .options import RunOptions, UsageError
 from .progress import counting
 from .run_folder import RunFolder
@@ -42,12 +42,26 @@ def fit(options: FitOptions, settings: Settings) -> int:
     return 0
 
 
+def export(options: ExportOptions, settings: Settings) -> int:
+    """Writes what a fitted signal can be exported as.
+
+    Raises:
+        UsageError: The run is none of the task that was named.
+    """
+    task_kind(options.what)
+    found = RunFolder.open(options.run).settings().get("task", "reconstruct")
+    if found != options.what:
+        needed = f"export {options.what} needs one of fit {options.what}"
+        raise UsageError(f"{options.run}: a run of {found}; {needed}")
+    return revisit("export", options, settings)
+
+
 def is_fit(run: Path) -> bool:
     """Returns whether a run folder was made by ``fit``."""
     return "task" in RunFolder.open(run).settings()
 
 
-def revisit(verb: str, options: RunOptions, settings: Settings) -> int:
+def revisit(verb: str, options: RunOptions | ExportOptions, settings: Settings) -> int:
     """Does what a verb means for a run of ``fit``.
 
     Raises:

@@ -9,7 +9,7 @@ from typing import Annotated
 import tyro
 from tyro.conf import Positional
 
-from .options import CommonOptions, Device, File, Flag, Number, Text, Whole
+from .options import CommonOptions, Device, File, Flag, Number, Run, Text, Whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,3 +46,23 @@ class FitOptions(CommonOptions):
     """CPU threads."""
     encoder: Text = None
     """Kind of encoder; its settings are shown for the kind that is chosen."""
+    motion: Text = None
+    """Kind of motion of a flow: offset, se3, invertible or dct."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportOptions(CommonOptions):
+    """Lead a mesh through the sequence by a fitted flow: one file a frame, one connectivity."""
+
+    what: Annotated[Positional[str], tyro.conf.arg(metavar="flow")]
+    """What to export: flow."""
+    run: Run
+    """Run folder of an earlier fit."""
+    device: Device = None
+    """Where to compute; auto takes the best that works."""
+    threads: Whole = None
+    """CPU threads."""
+    mesh: Text = None
+    """Mesh file in the place and units of the first frame; its own mesh by default."""
+    export_formats: Annotated[Text, tyro.conf.arg(name="format")] = None
+    """Mesh formats, separated by commas: ply, obj, glb."""

@@ -71,7 +71,8 @@ def render_view(
         torch.from_numpy(directions).to(device),
         FrameSlices.single(frame, len(pixels)),
     )
-    seen = render(reconstruction.field, reconstruction.occupancy, rays, 0.0)
+    parts = (reconstruction.field, reconstruction.occupancy, rays)
+    seen = render(*parts, reconstruction.background)
     rgbs, opacities, depths, normals = (
         values.float().cpu().numpy()
         for values in (seen.rgbs, seen.opacities, seen.depths, seen.normals)

@@ -32,6 +32,8 @@ class LossConfig:
     """Pushes the signed distance off 0 away from the surface (SparseNeuS, arXiv:2206.05737)."""
     curvature: float = 0.0
     """Similar normals a small step apart on the surface (after Neuralangelo, arXiv:2306.03092)."""
+    distortion: float = 0.01
+    """Density heads: what a ray sees lies close together (mip-NeRF 360, arXiv:2111.12077)."""
     smoothness: float = 0.0
     """Time residuals' coefficients change little from frame to frame."""
 
@@ -129,3 +131,40 @@ def silhouette_loss(
     lowest = lowest.scatter_reduce(0, ray_indices, sdfs, "amin")
     missed = torch.where(torch.isposinf(lowest), torch.zeros_like(lowest), lowest.relu())
     return missed.sum() / max(n_pixels, 1)
+
+
+def distance_loss(
+    sdfs: Tensor,  # (N,)
+    targets: Tensor,  # (N,)
+    epsilon: float | None,
+) -> Tensor:  # ()
+    """Mean absolute error of signed distances, relative to ``|target| + epsilon`` where given.
+
+    The relative one is ResFields' MAPE (after NGLOD and instant-NGP).
+    """
+    errors = (sdfs - targets).abs()
+    if epsilon is not None:
+        errors = errors / (targets.abs() + epsilon)
+    return errors.sum() / max(errors.shape[0], 1)
+
+
+def distortion_loss(
+    weights: Tensor,  # (N,)
+    middles: Tensor,  # (N,) distances along the rays, model units
+    lengths: Tensor,  # (N,)
+    ray_indices: Tensor,  # (N,) ascending
+    n_rays: int,
+) -> Tensor:  # ()
+    """``mean sum_ij w_i w_j |m_i - m_j| + 1/3 sum_i w_i^2 d_i`` over rays (mip-NeRF 360, Eq. 15).
+
+    In order of distance the double sum is one over prefix sums.
+    """
+    if not weights.shape[0]:
+        return weights.sum()
+    first = torch.searchsorted(ray_indices, ray_indices)
+    moments = torch.stack([weights, weights * middles], dim=1).double()
+    before = torch.cumsum(moments, 0) - moments
+    masses, sums = (before - before[first]).to(weights.dtype).unbind(1)
+    between = 2.0 * (weights * (middles * masses - sums)).sum()
+    within = (weights * weights * lengths).sum() / 3.0
+    return (between + within) / max(n_rays, 1)

@@ -15,6 +15,7 @@ from .writing import write_whole
 
 if TYPE_CHECKING:
     from .reconstruction import Reconstruction
+    from .surfaces import FittedSurfaces
 
 VERSION = 1
 
@@ -32,7 +33,9 @@ class Manifest:
         self._frames = frames
 
     @staticmethod
-    def open(run: Path, reconstruction: Reconstruction, settings: dict[str, Any]) -> Manifest:
+    def open(
+        run: Path, reconstruction: Reconstruction | FittedSurfaces, settings: dict[str, Any]
+    ) -> Manifest:
         """Opens ``RUN/manifest.json`` for meshes of a reconstruction.
 
         Args:

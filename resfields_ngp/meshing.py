@@ -17,6 +17,7 @@ from .manifest import Manifest
 from .mesh import Mesh, largest_components, statistics
 from .mesh_files import write_mesh
 from .records import ModelSpace
+from .surfaces import FittedSurfaces
 
 if TYPE_CHECKING:
     from .reconstruction import Reconstruction
@@ -61,7 +62,7 @@ class MeshingError(ValueError):
 
 
 def export_meshes(
-    reconstruction: Reconstruction,
+    reconstruction: Reconstruction | FittedSurfaces,
     run: Path,
     config: MeshingConfig,
     source: str = "",
@@ -116,7 +117,9 @@ def export_meshes(
     return files
 
 
-def extract_mesh(reconstruction: Reconstruction, frame: int, config: MeshingConfig) -> Mesh:
+def extract_mesh(
+    reconstruction: Reconstruction | FittedSurfaces, frame: int, config: MeshingConfig
+) -> Mesh:
     """Extracts one frame's surface in world units; empty if the field has none.
 
     Args:
@@ -125,9 +128,8 @@ def extract_mesh(reconstruction: Reconstruction, frame: int, config: MeshingConf
         config: How.
     """
     field = reconstruction.field
-    device = reconstruction.occupancy.distances.device
-    grid = reconstruction.occupancy.distances[frame].float()
-    margin = config.margin / grid.shape[0]
+    occupancy = reconstruction.occupancy
+    device = "cpu" if occupancy is None else occupancy.distances.device
 
     def on_device(positions: np.ndarray) -> Tensor:
         return torch.as_tensor(positions, dtype=torch.float32, device=device)
@@ -136,9 +138,13 @@ def extract_mesh(reconstruction: Reconstruction, frame: int, config: MeshingConf
         return (field.sdfs(on_device(positions), frame) - config.level).float().cpu().numpy()
 
     def outside(positions: np.ndarray) -> np.ndarray:
-        return (trilinear(grid, on_device(positions)) - margin).cpu().numpy()
+        assert occupancy is not None
+        grid = occupancy.distances[frame].float()
+        found = trilinear(grid, on_device(positions)) - config.margin / grid.shape[0]
+        return found.cpu().numpy()
 
-    vertices, faces = isosurface(sdfs, config.resolution, outside)
+    known = None if occupancy is None else outside
+    vertices, faces = isosurface(sdfs, config.resolution, known)
     mesh = largest_components(Mesh(vertices, faces), config.keep_fraction, config.keep_largest)
     if mesh.n_faces == 0:
         return mesh
@@ -152,7 +158,9 @@ def extract_mesh(reconstruction: Reconstruction, frame: int, config: MeshingConf
             1 / config.resolution,
         )
         normals = field.normals(positions, frame)
-    colours = field.rgbs(positions, frame, None) if config.colours else None
+    colours = None
+    if config.colours and not isinstance(reconstruction, FittedSurfaces):
+        colours = reconstruction.field.rgbs(positions, frame, None)
     return _in_world(reconstruction.space, frame, mesh.faces, positions, normals, colours)
 
 

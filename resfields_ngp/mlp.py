@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from .backends.base import Backend, MlpSpec
-from .records import FrameSlices
+from .records import FrameSlices, between_frames
 from .resfield import ResFieldConfig, residual_weights
 
 
@@ -54,7 +54,7 @@ class ResFieldMlp(nn.Module):
         backend: Backend,
     ) -> Tensor:  # (N, 1 + D, n_outputs)
         """Runs each frame's rows through the network at that frame."""
-        weights = self.weights(slices.frames)
+        weights = between_frames(self.weights, slices.frames)
         if self.scales is not None:
             weights = weights * self.scales
         return backend.mlp(jets, slices, weights, self.spec)

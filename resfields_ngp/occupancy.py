@@ -106,7 +106,7 @@ class Occupancy(nn.Module):
 
         Not differentiable.
         """
-        frames = list(rays.slices.frames)
+        frames = [int(frame) for frame in rays.slices.frames]
         # The eight cell centres around a point of the hull are nearer than a cell's diagonal.
         outside = (self.hull[frames] - 2.0 * self.margin).clamp(min=0.0)
         local = Rays(

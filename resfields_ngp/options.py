@@ -29,6 +29,8 @@ SETTING_OF_OPTION = {
     "input_frames": "input.frames",
     "fps": "sampling.fps",
     "scale": "sampling.scale",
+    "mesh": "export.mesh",
+    "export_formats": "export.formats",
     "protocol": "evaluation.protocol",
     "n_frames": "synthetic.n_frames",
     "n_cameras": "synthetic.n_cameras",
@@ -37,7 +39,7 @@ SETTING_OF_OPTION = {
 }
 """Short options that stand for a setting, and the setting's dotted name."""
 
-RENAMED = {"mesh_frames": "frames", "input_frames": "frames"}
+RENAMED = {"mesh_frames": "frames", "input_frames": "frames", "export_formats": "format"}
 """Options whose name on the command line is not their field's."""
 
 Text = Annotated[str | None, tyro.conf.arg(metavar="TEXT", help_behavior_hint="")]

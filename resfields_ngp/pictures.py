@@ -14,7 +14,8 @@ import numpy as np
 
 from .cameras import Cameras
 from .records import ModelSpace
-from .writing import whole_file, write_whole
+from .video_files import write_mp4
+from .writing import write_whole
 
 CHANNELS = ("rgb", "depth", "normal", "mask")
 
@@ -24,7 +25,7 @@ class Picture:
     """What a camera sees, in world units and axes."""
 
     rgbs: np.ndarray
-    """(H, W, 3) floats in [0, 1], on black."""
+    """(H, W, 3) floats in [0, 1], on the background."""
     opacities: np.ndarray
     """(H, W) floats in [0, 1]."""
     depths: np.ndarray
@@ -37,9 +38,9 @@ class Picture:
 class PictureFolder:
     """One camera's pictures, ``{rgb,depth,normal,mask}/<stem>.png``.
 
-    rgb is 8-bit on black; depth 16-bit, the distance along the ray times `depth_scale`, 0 where
-    nothing is; normal 8-bit, (n + 1) / 2 x 255 in world axes, black where nothing is; mask 8-bit,
-    opacity x 255. ``render.json`` says the scale and which weights made the pictures.
+    rgb is 8-bit on the background; depth 16-bit, the distance along the ray times `depth_scale`,
+    0 where nothing is; normal 8-bit, (n + 1) / 2 x 255 in world axes, black where nothing is; mask
+    8-bit, opacity x 255. ``render.json`` says the scale and which weights made the pictures.
     """
 
     path: Path
@@ -100,25 +101,11 @@ class PictureFolder:
         Raises:
             OSError: This OpenCV cannot write MPEG-4, or the disk is full.
         """
-        path = self.path / "rgb.mp4"
-        codec = cv2.VideoWriter.fourcc(*"mp4v")
-        writer, size = None, (0, 0)
-        with whole_file(path) as partial:
-            for stem in stems:
-                pixels = cv2.imread(str(self.file("rgb", stem)))
-                assert pixels is not None, self.file("rgb", stem)
-                height, width = pixels.shape[:2]
-                pixels = cv2.copyMakeBorder(
-                    pixels, 0, height % 2, 0, width % 2, cv2.BORDER_CONSTANT
-                )
-                if writer is None:
-                    size = (pixels.shape[1], pixels.shape[0])
-                    writer = cv2.VideoWriter(str(partial), codec, frames_per_second, size)
-                    if not writer.isOpened():
-                        raise OSError(0, "OpenCV has no MPEG-4 encoder or cannot write here")
-                writer.write(pixels)
-            if writer is not None:
-                writer.release()
+        write_mp4(
+            self.path / "rgb.mp4",
+            (read_png(self.file("rgb", stem)) for stem in stems),
+            frames_per_second,
+        )
 
 
 def depth_scale(cameras: Cameras, space: ModelSpace) -> float:

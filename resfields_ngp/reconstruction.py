@@ -43,7 +43,7 @@ class Reconstruction:
     world_from_normalised: np.ndarray
     """(4, 4) similarity from the capture's unit sphere to the world."""
     background: float = 0.0
-    """Grey level behind the subject."""
+    """Grey level that renderings lie on."""
 
     @property
     def n_frames(self) -> int:
@@ -85,7 +85,8 @@ def train(
     )
     parts = (config.training, config.losses, field, occupancy, source, capture.n_frames)
     trainer = Trainer(config.training, CaptureTask(*parts, test_source))
-    _describe(run, capture, hull.space)
+    background = config.training.rendered_background(capture.has_masks)
+    _describe(run, capture, hull.space, background)
     train_task(trainer, run, report, resume, should_stop)
     return Reconstruction(
         field,
@@ -93,7 +94,7 @@ def train(
         hull.space,
         capture.frame_numbers,
         capture.world_from_normalised,
-        capture.background,
+        background,
     )
 
 
@@ -156,7 +157,7 @@ def _build(
     return field, Occupancy(hull, config.occupancy, has_masks)
 
 
-def _describe(run: RunFolder, capture: Capture, space: ModelSpace) -> None:
+def _describe(run: RunFolder, capture: Capture, space: ModelSpace, background: float) -> None:
     """Writes where model space lies, which every export needs."""
     from .writing import whole_file
 
@@ -165,7 +166,7 @@ def _describe(run: RunFolder, capture: Capture, space: ModelSpace) -> None:
         "offsets": space.offsets,
         "frame_numbers": np.asarray(capture.frame_numbers),
         "world_from_normalised": capture.world_from_normalised,
-        "background": capture.background,
+        "background": background,
         "margin": 0.0,
     }
     with whole_file(run.path / "placement.npz") as partial, open(partial, "wb") as file:

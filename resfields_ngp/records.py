@@ -18,6 +18,8 @@ Cameras are OpenCV: x right, y down, z forward; pixel centres at +0.5; column ve
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,6 +34,21 @@ def frame_time(frame: int, n_frames: int) -> float:
     (1.0, 0.0)
     """
     return frame / (n_frames - 1) if n_frames > 1 else 0.0
+
+
+def between_frames(rows: Callable[[tuple[int, ...]], Tensor], frames: tuple[float, ...]) -> Tensor:
+    """Returns (T, ...) rows of some frames: those of whole frames, and linear between them.
+
+    Args:
+        rows: From whole frames to a row each.
+        frames: Frames up to the last one.
+    """
+    low = tuple(math.floor(frame) for frame in frames)
+    if all(frame == whole for frame, whole in zip(frames, low, strict=True)):
+        return rows(low)
+    fractions = torch.tensor([frame - whole for frame, whole in zip(frames, low, strict=True)])
+    start, end = rows(low), rows(tuple(math.ceil(frame) for frame in frames))
+    return torch.lerp(start, end, fractions.to(start).view(-1, *[1] * (start.ndim - 1)))
 
 
 def check_shape(name: str, tensor: Tensor | np.ndarray, shape: str) -> dict[str, int]:
@@ -62,8 +79,9 @@ def check_shape(name: str, tensor: Tensor | np.ndarray, shape: str) -> dict[str,
 class FrameSlices:
     """Which rows of a batch belong to which frame: ``offsets[i]:offsets[i+1]`` to ``frames[i]``."""
 
-    frames: tuple[int, ...]
-    """The T distinct frames, in the order of their rows."""
+    frames: tuple[float, ...]
+    """The T distinct frames, in the order of their rows; whole, but where a video is sampled
+    between its frames."""
     offsets: tuple[int, ...]
     """T + 1 ascending row numbers, from 0 to the number of rows."""
 
@@ -83,12 +101,12 @@ class FrameSlices:
                 yield i, self.offsets[i], self.offsets[i + 1]
 
     @staticmethod
-    def single(frame: int, n_rows: int) -> FrameSlices:
+    def single(frame: float, n_rows: int) -> FrameSlices:
         """Returns the slices of a batch whose rows all belong to one frame."""
         return FrameSlices((frame,), (0, n_rows))
 
     @staticmethod
-    def of_sorted(frame_ids: Tensor, frames: tuple[int, ...]) -> FrameSlices:
+    def of_sorted(frame_ids: Tensor, frames: tuple[float, ...]) -> FrameSlices:
         """Returns the slices of rows with ascending ``frame_ids`` (N,), indices into `frames`."""
         bounds = torch.arange(len(frames) + 1, device=frame_ids.device)
         return FrameSlices(
@@ -130,6 +148,16 @@ class Samples:
     def n_samples(self) -> int:
         """The number of intervals."""
         return self.ray_indices.shape[0]
+
+    @property
+    def middles(self) -> Tensor:
+        """(N,) distances along the rays of the intervals' middles."""
+        return 0.5 * (self.t_starts + self.t_ends)
+
+    @property
+    def lengths(self) -> Tensor:
+        """(N,) lengths of the intervals."""
+        return self.t_ends - self.t_starts
 
 
 @dataclass(frozen=True)

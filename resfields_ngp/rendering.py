@@ -53,8 +53,7 @@ def render_samples(
         and the shading of its samples.
     """
     directions = rays.directions[samples.ray_indices]
-    lengths = samples.t_ends - samples.t_starts
-    middles = 0.5 * (samples.t_starts + samples.t_ends)
+    lengths, middles = samples.lengths, samples.middles
     positions = (rays.origins[samples.ray_indices] + middles[:, None] * directions).clamp(0.0, 1.0)
     tangents = field.head.n_tangents if n_tangents is None else n_tangents
     outputs = Outputs.of(field.query(positions, samples.slices, fraction, tangents))
@@ -69,7 +68,7 @@ def render_samples(
     colours = accumulate(weights[seen], rgbs, samples.ray_indices[seen], rays.n_rays)
     normals = torch.zeros_like(positions)
     if tangents:
-        normals = unit(outputs.gradients.detach())
+        normals = field.head.outward * unit(outputs.gradients.detach())
     others = torch.cat([torch.ones_like(middles)[:, None], middles[:, None], normals], dim=1)
     sums = accumulate(weights, others, samples.ray_indices, rays.n_rays)
     opacities = sums[:, 0]

@@ -145,6 +145,22 @@ class RunFolder:
         found = latest_checkpoint(self.checkpoints)
         return (found.tensors, {"step": found.step} | found.state) if found else None
 
+    def trained_tensors(self) -> dict[str, Tensor]:
+        """Returns the tensors of the newest readable checkpoint.
+
+        Raises:
+            FileNotFoundError: There is none yet.
+        """
+        found = self.latest_checkpoint()
+        if found is None:
+            raise FileNotFoundError(f"{self.checkpoints}: no checkpoint; train this run first")
+        return found[0]
+
+    def source(self) -> str:
+        """Returns what names a run's weights: its latest step."""
+        found = self.latest_checkpoint()
+        return f"step {found[1]['step']}" if found else ""
+
     def _take_up_used(self, settings: Mapping[str, Any], resume: bool, overwrite: bool) -> None:
         """Checks that a folder with something in it may be used, and clears it where asked."""
         if not self.config_path.is_file():

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
+
+Background = Literal["auto", "black", "white", "random"]
 
 
 @dataclass(frozen=True)
@@ -56,8 +58,19 @@ class TrainingConfig(ScheduleConfig):
     """Steps that first fit the distance to the hull's core; at most a tenth of the budget."""
     warmup_points: int = 4096
     """Points of a warm-up step."""
+    background: Background = "auto"
+    """What lies behind the subject. With masks, pictures and renderings are laid over it: auto is
+    random, so that transparency never pays. Without masks the pictures show it: black (auto) or
+    white; random then wants every ray to end in something."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.background not in get_args(Background):
+            allowed = ", ".join(get_args(Background))
+            raise ValueError(f"training.background is {self.background!r}; allowed: {allowed}")
         if self.max_rays < 1:
             raise ValueError(f"training.max_rays is {self.max_rays}; allowed: 1 or more")
+
+    def rendered_background(self, has_masks: bool) -> float:
+        """Returns the grey level that renderings lie on: black with masks, which cut them out."""
+        return 1.0 if self.background == "white" and not has_masks else 0.0

@@ -111,7 +111,7 @@ def mesh(config: Config, reconstruction: Reconstruction, run: RunFolder) -> None
     from .meshing import export_meshes
 
     with counting("meshes") as report:
-        export_meshes(reconstruction, run.path, config.meshing, _source(run), report)
+        export_meshes(reconstruction, run.path, config.meshing, run.source(), report)
     say(f"meshes: {run.path / 'meshes'}, described in {run.path / 'manifest.json'}")
 
 
@@ -122,7 +122,7 @@ def render(
     from .imaging import write_renders
 
     with counting("renders") as report:
-        write_renders(reconstruction, capture, run.path, config.imaging, _source(run), report)
+        write_renders(reconstruction, capture, run.path, config.imaging, run.source(), report)
     say(f"renders: {run.path / 'renders'}")
 
 
@@ -138,12 +138,6 @@ def evaluate(config: Config, capture: Capture, run: RunFolder) -> None:
     sheet = write_contact_sheet(run.path, capture)
     if sheet is not None:
         say(f"contact sheet: {sheet}")
-
-
-def _source(run: RunFolder) -> str:
-    """Returns what names a run's weights: its latest step."""
-    found = run.latest_checkpoint()
-    return f"step {found[1]['step']}" if found else ""
 
 
 def show(table: Table) -> None:

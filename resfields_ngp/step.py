@@ -11,6 +11,7 @@ from .losses import (
     colour_loss,
     curvature_loss,
     depth_loss,
+    distortion_loss,
     eikonal_loss,
     hull_loss,
     mask_loss,
@@ -21,6 +22,7 @@ from .occupancy import Occupancy
 from .records import Batch, FrameSlices, Rays, StepResult
 from .rendering import Shading, render_samples
 from .resfield import temporal_roughness
+from .schedules import Background
 
 N_FREE_POINTS = 1024
 """Random points per step for the losses that hold everywhere in the box."""
@@ -33,6 +35,7 @@ def render_step(
     config: LossConfig,
     fraction: float,
     generator: torch.Generator,
+    background: Background = "auto",
 ) -> StepResult:
     """Renders a batch and compares it with the images; differentiable in the field's parameters."""
     rays, masks = batch.rays, batch.masks
@@ -40,8 +43,7 @@ def render_step(
     with torch.no_grad():
         sharpness = float(field.head.sharpness(fraction))
     samples = occupancy.march(rays, field.backend, sharpness, jitter)
-    # A random backdrop behind the subject, in picture and target alike: transparency never pays.
-    backdrop = torch.rand((rays.n_rays, 3), generator=generator) if masks is not None else 0.0
+    backdrop = backdrop_rgbs(background, rays.n_rays, masks is not None, generator)
     rendering, shading = render_samples(field, rays, samples, fraction, backdrop)
 
     losses: dict[str, Tensor] = {}
@@ -56,6 +58,10 @@ def render_step(
         losses["depth"] = config.depth * depth_loss(
             rendering.depths, rendering.opacities, batch.depths
         )
+    if config.distortion and not field.head.n_tangents:
+        losses["distortion"] = config.distortion * distortion_loss(
+            shading.weights, samples.middles, samples.lengths, samples.ray_indices, rays.n_rays
+        )
     if config.smoothness:
         losses["smoothness"] = config.smoothness * temporal_roughness(field)
     if field.head.n_tangents:
@@ -66,6 +72,18 @@ def render_step(
             lost = ((masks > 0.5) & (rendering.opacities.detach() < 0.2)).nonzero()[:, 0]
             losses["silhouette"] = config.hull * _silhouette(field, occupancy, rays, lost, fraction)
     return StepResult(losses, samples.n_samples, rays.n_rays)
+
+
+def backdrop_rgbs(
+    background: Background, n_rays: int, has_masks: bool, generator: torch.Generator
+) -> Tensor | float:
+    """Returns what lies behind the subject: a grey level, or (R, 3) random colours.
+
+    A random backdrop, in picture and target alike, never lets transparency pay.
+    """
+    if background == "random" or (background == "auto" and has_masks):
+        return torch.rand((n_rays, 3), generator=generator)
+    return 1.0 if background == "white" else 0.0
 
 
 def hull_step(
@@ -137,7 +155,7 @@ def _silhouette(
 
 
 def _free_points(
-    frames: tuple[int, ...], n_points: int, generator: torch.Generator
+    frames: tuple[float, ...], n_points: int, generator: torch.Generator
 ) -> tuple[Tensor, FrameSlices]:
     """Returns uniform points of the box, shared evenly among frames."""
     each = max(1, n_points // len(frames))

@@ -106,5 +106,5 @@ def small_field(backend: Backend, head: str = "neus", n_frames: int = N_FRAMES) 
         "nerf": NerfConfig(surface_density=30.0, **shape),
     }
     residual = ResFieldConfig(rank=2, deviation=0.01)
-    network = NetworkConfig(16, 1, 0.5)
+    network = NetworkConfig(16, 1, release_end=0.5)
     return Field(encoder, network, heads[head], residual, n_frames, seeded(), backend)

@@ -14,8 +14,7 @@ from typing import Any, get_args, get_type_hints
 import pytest
 
 from resfields_ngp.config import PRESETS, Config, SynthConfig, load_config, read_scene
-from resfields_ngp.config_tree import ConfigError, apply_table, nested, to_table
-from resfields_ngp.encoders import ENCODERS
+from resfields_ngp.config_tree import ConfigError, apply_table, flat_items, nested, to_table
 from resfields_ngp.heads import HEADS, RadianceHead
 from resfields_ngp.motion import MOTIONS
 from resfields_ngp.options import SETTING_OF_OPTION
@@ -84,7 +83,7 @@ def test_every_scene_loads_and_says_only_what_differs(scene: Path):
     assert not Path(table.get(input_table, {}).get("path", "")).is_absolute()
 
 
-@pytest.mark.parametrize("kind", ENCODERS)
+@pytest.mark.parametrize("kind", [c.kind for c in get_args(get_type_hints(Config)["encoder"])])
 def test_every_encoder_is_picked_by_its_kind(kind: str):
     config = load_config(overrides={"encoder": kind})
     assert config.encoder.kind == kind
@@ -151,11 +150,22 @@ def test_every_setting_is_frozen_and_documented(cls: type[Any]):
 
 
 def test_short_options_stand_for_settings_that_exist():
-    table = to_table(Config()) | to_table(SynthConfig())
-    for task in TASKS.values():
-        table |= to_table(task.Config())
-    for name in SETTING_OF_OPTION.values():
-        inner: Any = table
-        for key in name.split("."):
-            assert key in inner, name
-            inner = inner[key]
+    configs = [Config(), SynthConfig(), *(task.Config() for task in TASKS.values())]
+    known = {name for config in configs for name, _ in flat_items(to_table(config))}
+    assert set(SETTING_OF_OPTION.values()) <= known
+
+
+@pytest.mark.parametrize(
+    ("background", "has_masks", "expected"),
+    [("auto", False, 0.0), ("white", False, 1.0), ("white", True, 0.0), ("random", False, 0.0)],
+)
+def test_renderings_lie_on_white_only_where_pictures_do(
+    background: str, has_masks: bool, expected: float
+):
+    config = load_config(overrides={"training": {"background": background}})
+    assert config.training.rendered_background(has_masks) == expected
+
+
+def test_an_unknown_background_is_refused():
+    with pytest.raises(ConfigError, match=r"training\.background: found \"grey\"; allowed: auto"):
+        load_config(overrides={"training": {"background": "grey"}})

@@ -32,7 +32,7 @@ def seeded(seed: int = 0) -> torch.Generator:
 def make_field(
     backend=BACKENDS[0], encoder: str = "frequency", head: str = "neus", rank: int = 2
 ) -> Field:
-    network = NetworkConfig(32, 1, 0.5)
+    network = NetworkConfig(32, 1, release_end=0.5)
     residual = ResFieldConfig(rank=rank, deviation=0.1)
     field = Field(ENCODERS[encoder], network, HEADS[head], residual, 3, seeded(), backend)
     for name, parameter in field.encoder.named_parameters():

@@ -10,6 +10,7 @@ from resfields_ngp.losses import (
     colour_loss,
     curvature_loss,
     depth_loss,
+    distortion_loss,
     eikonal_loss,
     hull_loss,
     mask_loss,
@@ -147,3 +148,27 @@ def test_weights_below_zero_and_unknown_kinds_are_refused():
         LossConfig(eikonal=-1.0)
     with pytest.raises(ValueError, match=r"losses\.colour_kind is 'l2'; allowed: l1, huber"):
         LossConfig(colour_kind="l2")  # pyright: ignore[reportArgumentType]
+
+
+def test_distortion_is_the_double_sum_over_each_rays_samples():
+    ray_indices = torch.tensor([0, 0, 0, 2, 2])
+    middles = torch.tensor([0.1, 0.4, 0.5, 0.2, 0.9])
+    weights = uniform(5).requires_grad_()
+    lengths = 0.1 * uniform(5, seed=1)
+    expected = (weights**2 * lengths).sum() / 3.0
+    for i in range(5):
+        for j in range(5):
+            if ray_indices[i] == ray_indices[j]:
+                expected = expected + weights[i] * weights[j] * (middles[i] - middles[j]).abs()
+    found = distortion_loss(weights, middles, lengths, ray_indices, 4)
+    assert torch.allclose(found, expected / 4, atol=1e-6)
+    (own,) = torch.autograd.grad(found, weights)
+    (other,) = torch.autograd.grad(expected / 4, weights)
+    assert torch.allclose(own, other, atol=1e-6)
+
+
+def test_distortion_of_nothing_and_of_one_thin_sample_is_nothing():
+    nothing = torch.zeros(0)
+    assert distortion_loss(nothing, nothing, nothing, nothing.long(), 3) == 0.0
+    one = torch.ones(1)
+    assert distortion_loss(one, one, 0.0 * one, torch.zeros(1).long(), 1) == 0.0

@@ -123,3 +123,20 @@ def test_gradients_of_a_rendering_are_finite(backend):
     (rendering.rgbs.sum() + rendering.depths.sum() + rendering.normals.sum()).backward()
     for name, parameter in field.named_parameters():
         assert torch.isfinite(parameter.grad).all() and parameter.grad.any(), name
+
+
+def test_rendered_normals_of_a_density_point_outwards():
+    field = small_field(BACKENDS[1], "nerf")
+    field.trained.fill_(1.0)
+    with torch.no_grad():
+        # A density that grows with x: what is seen faces towards smaller x.
+        field.encoder.table.zero_()
+        for parameter in field.trunk.parameters():
+            parameter.zero_()
+        spec, weights = field.trunk.spec, field.trunk.weights.base
+        weights[field.encoder.n_features] = 1.0  # first hidden unit sees 2 x - 1
+        weights[spec.offsets[-2]] = 5.0
+    rendering = render(field, occupancy(), rays())
+    seen = rendering.opacities > 0.3
+    normals = torch.nn.functional.normalize(rendering.normals[seen], dim=1)
+    assert seen.any() and torch.allclose(normals[:, 0], torch.tensor(-1.0), atol=1e-4)

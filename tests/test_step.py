@@ -20,7 +20,7 @@ from resfields_ngp.losses import LossConfig
 from resfields_ngp.occupancy import OccupancyConfig
 from resfields_ngp.pixels import PixelSource
 from resfields_ngp.records import Batch
-from resfields_ngp.step import StepResult, hull_step, render_step
+from resfields_ngp.step import StepResult, backdrop_rgbs, hull_step, render_step
 
 BACKENDS = [open_backend(name, "cpu") for name in ("reference", "cpu")]
 CPU = BACKENDS[1]
@@ -95,6 +95,37 @@ def test_a_weight_of_zero_switches_its_term_off(setting: str, gone: set[str]):
     assert gone <= set(step()[0].losses)
 
 
+@pytest.mark.parametrize(
+    ("background", "has_masks", "expected"),
+    [
+        ("auto", False, 0.0),
+        ("black", True, 0.0),
+        ("white", True, 1.0),
+        ("white", False, 1.0),
+    ],
+)
+def test_backdrops_are_black_or_white_where_asked(background, has_masks: bool, expected: float):
+    assert backdrop_rgbs(background, 5, has_masks, seeded()) == expected
+
+
+@pytest.mark.parametrize(("background", "has_masks"), [("auto", True), ("random", False)])
+def test_random_backdrops_differ_from_ray_to_ray(background, has_masks: bool):
+    found = backdrop_rgbs(background, 500, has_masks, seeded())
+    assert found.shape == (500, 3) and found.std() == pytest.approx(12**-0.5, abs=0.02)
+
+
+def test_an_empty_ray_costs_nothing_on_its_own_background_only():
+    field, batch = small_field(CPU, "nerf"), some_batch(has_masks=False, has_depths=False)
+    occupancy = ball_occupancy(CONFIG)
+    occupancy.distances.fill_(1.0)  # nothing to sample: every ray shows the backdrop
+    white = replace(batch, rgbs=torch.ones_like(batch.rgbs))
+    losses = [
+        render_step(field, occupancy, white, LOSSES, 0.3, seeded(), kind).losses["colour"]
+        for kind in ("white", "black", "random")
+    ]
+    assert losses[0] == 0.0 and losses[1] == 1.0 and 0.3 < losses[2] < 0.7
+
+
 def test_smoothness_is_asked_of_coefficients_only_where_wanted():
     losses = step(replace(LOSSES, smoothness=0.5))[0].losses
     assert losses["smoothness"] > 0 and "smoothness" not in step()[0].losses
@@ -112,6 +143,7 @@ def test_terms_need_what_they_compare_with(head: str, has_masks: bool, has_depth
     result, gradients = step(head=head, has_masks=has_masks, has_depths=has_depths)
     expected = {"colour"} | ({"mask"} if has_masks else set())
     expected |= {"depth"} if has_depths else set()
+    expected |= {"distortion"} if head == "nerf" else set()
     if head == "neus":
         expected |= {"eikonal", "sparseness", "curvature"}
         expected |= {"hull", "silhouette"} if has_masks else set()

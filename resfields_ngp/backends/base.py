@@ -60,6 +60,10 @@ class GridSpec:
     """Growth of the resolution from one level to the next."""
     time_resolutions: tuple[int, ...] = ()
     """Time slices of each level (4-D grid); empty for a 3-D grid."""
+    n_dims: int = 3
+    """Axes of space: 3, or 2 for pictures, whose third coordinate is not looked at."""
+    aspect: float = 1.0
+    """Extent along y over that along x; below 1 spares a 2-D grid the rows that are never used."""
 
     @property
     def n_lookups(self) -> int:
@@ -84,10 +88,18 @@ class GridSpec:
         return tuple(math.ceil(scale) + 1 for scale in self.scales)
 
     @cached_property
+    def n_rows(self) -> tuple[int, ...]:
+        """Vertices along y of each level."""
+        return tuple(math.ceil(scale * self.aspect) + 1 for scale in self.scales)
+
+    @cached_property
     def dense_sizes(self) -> tuple[int, ...]:
         """Entries that each level would need without hashing."""
         slices = self.time_resolutions or (1,) * self.n_levels
-        return tuple(r**3 * s for r, s in zip(self.resolutions, slices, strict=True))
+        return tuple(
+            columns ** (self.n_dims - 1) * rows * n_slices
+            for columns, rows, n_slices in zip(self.resolutions, self.n_rows, slices, strict=True)
+        )
 
     @cached_property
     def sizes(self) -> tuple[int, ...]:

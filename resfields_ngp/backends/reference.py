@@ -11,7 +11,7 @@ from torch.nn import functional
 from ..records import FrameSlices, Samples
 from .base import ACTIVATION_SHARPNESS, PRIMES, Activation, Backend, GridSpec, pad_inputs
 
-_CORNERS = [(i & 1, i >> 1 & 1, i >> 2 & 1) for i in range(8)]
+_CORNERS = [(i & 1, i >> 1 & 1, i >> 2 & 1) for i in range(8)]  # the first 4 for two axes
 
 
 class ReferenceBackend(Backend):
@@ -27,7 +27,8 @@ class ReferenceBackend(Backend):
         rows = _row_frames(slices, positions.device)
         levels = []
         for level in range(spec.n_levels):
-            weights, tangents, corners = _corner_weights(positions, spec.scales[level])
+            places = positions[:, : spec.n_dims]
+            weights, tangents, corners = _corner_weights(places, spec.scales[level])
             start, stop = spec.offsets[level], spec.offsets[level + 1]
             values = 0.0
             for lookup in range(spec.n_lookups):
@@ -154,18 +155,24 @@ def _row_frames(slices: FrameSlices, device: torch.device) -> Tensor:
 
 
 def _corner_weights(positions: Tensor, scale: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Returns trilinear weights (N, 8), their derivatives (N, 3, 8) and the corners (N, 8, 3)."""
+    """Returns trilinear weights (N, 8), their derivatives (N, 3, 8) and the corners (N, 8, 3).
+
+    Bilinear ones where positions have two axes: (N, 4), (N, 2, 4) and (N, 4, 2).
+    """
+    n_dims = positions.shape[1]
     scaled = positions * scale + 0.5
     low = scaled.detach().floor()
     fraction = scaled - low
     weights, tangents, corners = [], [], []
-    for corner in _CORNERS:
-        offset = torch.tensor(corner, device=positions.device)
+    for corner in _CORNERS[: 2**n_dims]:
+        offset = torch.tensor(corner[:n_dims], device=positions.device)
         factors = torch.where(offset.bool(), fraction, 1.0 - fraction)
         signs = 2.0 * offset - 1.0
-        x, y, z = factors.unbind(1)
-        weights.append(x * y * z)
-        others = torch.stack([y * z, x * z, x * y], dim=1)
+        weights.append(factors.prod(1))
+        axes = range(n_dims)
+        others = torch.stack(
+            [factors[:, [other for other in axes if other != axis]].prod(1) for axis in axes], dim=1
+        )
         tangents.append(others * signs * scale)
         corners.append(low.long() + offset)
     return torch.stack(weights, 1), torch.stack(tangents, 2), torch.stack(corners, 1)
@@ -174,11 +181,13 @@ def _corner_weights(positions: Tensor, scale: float) -> tuple[Tensor, Tensor, Te
 def _entry_indices(corners: Tensor, slot: Tensor | None, spec: GridSpec, level: int) -> Tensor:
     """Returns (N, 8) entries in the level: dense, x fastest, where it fits, else hashed."""
     mask = 0xFFFFFFFF  # uint32 arithmetic, as on the GPU
-    x, y, z = (corners & mask).unbind(2)
+    x, y, *others = (corners & mask).unbind(2)
     time = torch.zeros_like(x) if slot is None else slot[:, None].expand_as(x)
+    # Over two axes time is the third one.
+    z, time = (others[0], time) if others else (time, torch.zeros_like(x))
     if spec.is_hashed[level]:
         index = x ^ (y * PRIMES[1] & mask) ^ (z * PRIMES[2] & mask) ^ (time * PRIMES[3] & mask)
     else:
-        resolution = spec.resolutions[level]
-        index = (x + resolution * (y + resolution * (z + resolution * time))) & mask
+        columns, rows = spec.resolutions[level], spec.n_rows[level]
+        index = (x + columns * (y + rows * (z + columns * time))) & mask
     return index % spec.sizes[level]

@@ -5,17 +5,25 @@ from __future__ import annotations
 from .base import Encoder
 from .frequency import Frequency, FrequencyConfig
 from .hash_grid import HashGrid, HashGrid4D, HashGrid4DConfig, HashGridConfig
+from .picture_grids import PictureGrid, PictureGridConfig, VideoGrid, VideoGridConfig
 from .spherical_harmonics import spherical_harmonics
 
 ENCODERS = {
     "hash_grid": HashGrid,
     "hash_grid_4d": HashGrid4D,
     "frequency": Frequency,
+    "picture_grid": PictureGrid,
+    "video_grid": VideoGrid,
 }
 EncoderConfig = HashGridConfig | HashGrid4DConfig | FrequencyConfig
+"""The encoders of positions in space."""
+VideoEncoderConfig = VideoGridConfig | PictureGridConfig
+"""The encoders of pixels."""
+AnyEncoderConfig = EncoderConfig | VideoEncoderConfig
 
 __all__ = [
     "ENCODERS",
+    "AnyEncoderConfig",
     "Encoder",
     "EncoderConfig",
     "Frequency",
@@ -24,5 +32,10 @@ __all__ = [
     "HashGrid4D",
     "HashGrid4DConfig",
     "HashGridConfig",
+    "PictureGrid",
+    "PictureGridConfig",
+    "VideoEncoderConfig",
+    "VideoGrid",
+    "VideoGridConfig",
     "spherical_harmonics",
 ]

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ..backends.base import GridSpec
+from ..records import between_frames
 from ..resfield import ResFieldConfig, TimeCoefficients
 from .base import Encoder
 
@@ -40,7 +41,7 @@ class HashGridConfig:
     """Levels active at the start; the rest are released one by one, by `network.release_end`."""
 
     def __post_init__(self) -> None:
-        _check_grid(self.n_levels, self.log2_hashmap_size, self.per_level_scale)
+        check_grid(self.n_levels, self.log2_hashmap_size, self.per_level_scale)
         if self.n_residuals < 0:
             raise ValueError(f"encoder.n_residuals is {self.n_residuals}; allowed: 0 (off) or more")
 
@@ -67,14 +68,15 @@ class HashGrid4DConfig:
     """Levels active at the start; the rest are released one by one, by `network.release_end`."""
 
     def __post_init__(self) -> None:
-        _check_grid(self.n_levels, self.log2_hashmap_size, self.per_level_scale)
+        check_grid(self.n_levels, self.log2_hashmap_size, self.per_level_scale)
         if self.base_time_resolution < 1:
             raise ValueError(
                 f"encoder.base_time_resolution is {self.base_time_resolution}; allowed: 1 or more"
             )
 
 
-def _check_grid(n_levels: int, log2_hashmap_size: int, per_level_scale: float) -> None:
+def check_grid(n_levels: int, log2_hashmap_size: int, per_level_scale: float) -> None:
+    """Raises ValueError where a grid's settings are out of range."""
     if not 1 <= n_levels <= 32:
         raise ValueError(f"encoder.n_levels is {n_levels}; allowed: 1 to 32")
     if not 8 <= log2_hashmap_size <= 24:
@@ -83,8 +85,8 @@ def _check_grid(n_levels: int, log2_hashmap_size: int, per_level_scale: float) -
         raise ValueError(f"encoder.per_level_scale is {per_level_scale}; allowed: 1 or more")
 
 
-class _Grid(Encoder):
-    """What both grids share: the table, and the release of levels."""
+class Grid(Encoder):
+    """What all grids share: the table, and the release of levels."""
 
     def __init__(self, spec: GridSpec, start_levels: int, generator: torch.Generator) -> None:
         super().__init__()
@@ -102,21 +104,14 @@ class _Grid(Encoder):
         return (active - torch.arange(n_levels, device=self.table.device)).clamp(0.0, 1.0)
 
 
-class HashGrid(_Grid):
+class HashGrid(Grid):
     """Hash grid whose features carry time residuals."""
 
     Config = HashGridConfig
 
     def __init__(self, config: HashGridConfig, n_frames: int, generator: torch.Generator) -> None:
         n_residuals = min(config.n_residuals, n_frames - 1)
-        spec = GridSpec(
-            config.n_levels,
-            config.n_features_per_level,
-            1 + n_residuals,
-            config.log2_hashmap_size,
-            config.base_resolution,
-            config.per_level_scale,
-        )
+        spec = self.make_spec(config, 1 + n_residuals)
         super().__init__(spec, config.start_levels, generator)
         if n_residuals:
             self.coefficients = TimeCoefficients(
@@ -124,19 +119,32 @@ class HashGrid(_Grid):
             )
             self.coefficients.knots.data.normal_(0.0, 1.0, generator=generator)
 
+    @staticmethod
+    def make_spec(config: HashGridConfig, n_channels: int) -> GridSpec:
+        """Returns the shape of the grid."""
+        return GridSpec(
+            config.n_levels,
+            config.n_features_per_level,
+            n_channels,
+            config.log2_hashmap_size,
+            config.base_resolution,
+            config.per_level_scale,
+        )
+
     def forward(self, positions, slices, backend, n_tangents, released):
         """See `Encoder.forward`."""
         shape = (len(slices.frames), self.spec.n_levels, 1)
         coefficients = self.table.new_ones(shape)
         if self.spec.n_channels > 1:
-            coefficients = torch.cat([coefficients, self.coefficients(slices.frames)], dim=2)
+            residuals = between_frames(self.coefficients, slices.frames)
+            coefficients = torch.cat([coefficients, residuals], dim=2)
         coefficients = coefficients * self.level_weights(released)[:, None]
         return backend.hash_grid(
             positions, slices, coefficients, None, self.table, self.spec, n_tangents
         )
 
 
-class HashGrid4D(_Grid):
+class HashGrid4D(Grid):
     """Hash grid over space and time."""
 
     Config = HashGrid4DConfig
@@ -147,19 +155,23 @@ class HashGrid4D(_Grid):
             min(n_frames, round(config.base_time_resolution * growth**level))
             for level in range(config.n_levels)
         )
-        spec = GridSpec(
+        super().__init__(self.make_spec(config, resolutions), config.start_levels, generator)
+        self.n_frames = n_frames
+
+    @staticmethod
+    def make_spec(config: HashGrid4DConfig, time_resolutions: tuple[int, ...]) -> GridSpec:
+        """Returns the shape of the grid."""
+        return GridSpec(
             config.n_levels,
             config.n_features_per_level,
             1,
             config.log2_hashmap_size,
             config.base_resolution,
             config.per_level_scale,
-            resolutions,
+            time_resolutions,
         )
-        super().__init__(spec, config.start_levels, generator)
-        self.n_frames = n_frames
 
-    def time_slices(self, frames: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    def time_slices(self, frames: tuple[float, ...]) -> tuple[Tensor, Tensor]:
         """Returns the (T, L, 2) slices around each frame and their (T, L, 2) weights."""
         last = torch.tensor(self.spec.time_resolutions) - 1
         # Multiplied first, in float64: a frame at a slice is there exactly.

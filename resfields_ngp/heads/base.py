@@ -86,6 +86,9 @@ class Head(nn.Module):
 class SurfaceHead(Head):
     """A head whose signal has a surface."""
 
+    outward: float = 1.0
+    """Sign of the first output's gradient: 1 where it grows outwards, as a distance does."""
+
     @abstractmethod
     def levels(
         self,

@@ -21,8 +21,9 @@ class NerfConfig:
 
     kind: Literal["nerf"] = "nerf"
     """Which head this is."""
-    surface_density: float = 50.0
-    """Density, per model unit, that the mesh takes for the surface."""
+    surface_density: float = 200.0
+    """Density, per model unit, that the mesh takes for the surface; rays are sampled as finely as
+    a surface of that density needs."""
     view_degree: int = 3
     """Bands of spherical harmonics of the view direction that colours depend on, 0 (none) to 4."""
     n_geometry_features: int = 15
@@ -43,6 +44,7 @@ class NerfHead(RadianceHead):
     """``density = 10 exp(output)``, thin at the start; colour from features and direction."""
 
     Config = NerfConfig
+    outward = -1.0
 
     def __init__(
         self,

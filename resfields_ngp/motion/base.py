@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from ..backends.base import Backend, MlpSpec
+from ..encoders import HashGrid, HashGridConfig
 from ..mlp import ResFieldMlp
-from ..records import FrameSlices, frame_time
+from ..records import FrameSlices, between_frames, frame_time
 from ..resfield import ResFieldConfig, TimeCoefficients
 from . import jets
 
@@ -74,6 +75,11 @@ class MotionNetworkConfig:
     """Octaves of the time that the network sees; 0: no time."""
     n_code: int = 8
     """Numbers in the latent code of a frame; 0: no code."""
+    n_levels: int = 0
+    """Levels of a hash grid whose features the network sees too, 0 to 16; 0: no grid. For motion
+    that changes from one spot to the next; the invertible model has none."""
+    grid_residuals: int = 3
+    """Residual features stored beside each feature of the grid, where residuals are used."""
     use_residual: bool = True
     """Let the network's weights change over time as the `residual` table says."""
 
@@ -82,10 +88,11 @@ class MotionNetworkConfig:
             raise ValueError(
                 f"motion.network.n_neurons is {self.n_neurons}; allowed: 16, 32, .. 128"
             )
-        for name in ("n_hidden_layers", "n_frequencies", "n_times", "n_code"):
-            if not 0 <= getattr(self, name) <= 128:
+        limits = {"n_hidden_layers": 8, "n_frequencies": 16, "n_times": 16, "n_code": 128}
+        for name, most in (limits | {"n_levels": 16, "grid_residuals": 16}).items():
+            if not 0 <= getattr(self, name) <= most:
                 raise ValueError(
-                    f"motion.network.{name} is {getattr(self, name)}; allowed: 0 to 128"
+                    f"motion.network.{name} is {getattr(self, name)}; allowed: 0 to {most}"
                 )
 
 
@@ -130,6 +137,21 @@ class MotionNetwork(nn.Module):
         self.config = config
         self.frame_inputs = FrameInputs(config.n_times, config.n_code, n_frames, generator)
         n_inputs = n_coordinates * (1 + 2 * config.n_frequencies) + self.frame_inputs.n_features
+        self.grid = None
+        if config.n_levels and n_coordinates == 3:
+            moves = config.use_residual and residual.rank > 0
+            n_residuals = config.grid_residuals if moves else 0
+            self.grid = HashGrid(
+                HashGridConfig(
+                    n_levels=config.n_levels,
+                    per_level_scale=1.5,
+                    n_residuals=n_residuals,
+                    start_levels=config.n_levels,
+                ),
+                n_frames,
+                generator,
+            )
+            n_inputs += self.grid.n_features
         spec = MlpSpec(n_inputs, n_outputs, config.n_neurons, config.n_hidden_layers)
         chosen = residual if config.use_residual else ResFieldConfig(rank=0)
         self.mlp = ResFieldMlp(spec, n_frames, chosen, generator)
@@ -149,10 +171,12 @@ class MotionNetwork(nn.Module):
         """
         n_octaves = self.config.n_frequencies
         active = n_octaves * (0.5 + 0.5 * released)
-        frames = self.frame_inputs(told or slices.frames)
+        frames = between_frames(self.frame_inputs, told or slices.frames)
         parts = [
             2.0 * coordinates - jets.of_constant(1.0, coordinates),
             jets.octaves(coordinates, n_octaves, active),
             jets.of_frames(frames, slices, coordinates.shape[1] - 1),
         ]
+        if self.grid is not None:
+            parts.append(jets.encoded(self.grid, coordinates, slices, backend, released))
         return self.mlp(torch.cat(parts, dim=2), slices, backend)

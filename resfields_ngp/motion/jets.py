@@ -14,6 +14,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from ..backends.base import Backend
+from ..encoders import Encoder
 from ..records import FrameSlices
 
 _SERIES_TERMS = 8
@@ -108,11 +110,31 @@ def octaves(
     active: float,
 ) -> Tensor:  # (N, 1 + D, 2 * n_octaves * F)
     """Returns sines and cosines of ``2^k pi x``, the first `active` octaves of them (Nerfies)."""
-    parts = [jets[:, :, :0]]
-    for k in range(n_octaves):
-        weight, angles = min(max(active - k, 0.0), 1.0), math.pi * 2.0**k * jets
-        parts += [weight * sine(angles), weight * cosine(angles)]
-    return torch.cat(parts, dim=2)
+    orders = torch.arange(n_octaves, device=jets.device)
+    angles = (math.pi * 2.0**orders)[:, None] * jets[:, :, None, :]  # (N, 1 + D, K, F)
+    weights = (active - orders).clamp(0.0, 1.0)[:, None]
+    waves = torch.cat([sine(angles) * weights, cosine(angles) * weights], dim=3)
+    return waves.flatten(2)
+
+
+def encoded(
+    encoder: Encoder,
+    positions: Tensor,  # (N, 1 + D, 3) jets
+    slices: FrameSlices,
+    backend: Backend,
+    released: float,
+) -> Tensor:  # (N, 1 + D, n_features)
+    """Returns an encoder's features at jets of positions, derivatives by the chain rule.
+
+    Outside the box the encoder goes on as at its border.
+    """
+    n_tangents = positions.shape[1] - 1
+    inside = positions[:, 0].clamp(0.0, 1.0)
+    features = encoder(inside, slices, backend, n_tangents, released)
+    if not n_tangents:
+        return features
+    jacobian = positions[:, 1:] * (inside == positions[:, 0])[:, None]
+    return torch.cat([features[:, :1], jacobian @ features[:, 1:]], dim=1)
 
 
 def screw_motion(

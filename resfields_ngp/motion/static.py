@@ -7,6 +7,7 @@ from typing import Literal
 
 import torch
 
+from ..records import between_frames
 from ..resfield import ResFieldConfig
 from . import jets
 from .base import FrameInputs, Motion, Warped
@@ -60,5 +61,6 @@ class Static(Motion):
 
     def forward(self, positions, slices, backend, released):
         """See `Motion.forward`."""
-        extras = jets.of_frames(self.frame_inputs(slices.frames), slices, positions.shape[1] - 1)
+        frames = between_frames(self.frame_inputs, slices.frames)
+        extras = jets.of_frames(frames, slices, positions.shape[1] - 1)
         return Warped(positions, extras)

@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from ..records import FrameSlices, between_frames
 from ..resfield import ResFieldConfig
 from . import jets
 from .base import Motion, MotionNetwork, MotionNetworkConfig, Warped
@@ -85,10 +86,9 @@ class Trajectory(Motion):
         coefficients = self.network(positions, slices, backend, released, told)
         return positions - self._displaced(coefficients, slices)
 
-    def _displaced(self, coefficients: Tensor, slices) -> Tensor:
+    def _displaced(self, coefficients: Tensor, slices: FrameSlices) -> Tensor:
         """Returns (N, 1 + D, 3) steps from each row's frame to the reference."""
         n_rows, n_jets = coefficients.shape[:2]
         paths = coefficients.view(n_rows, n_jets, 3, self.steps.shape[1])
-        return (paths * jets.of_frames(self.steps[list(slices.frames)], slices, 0)[:, :, None]).sum(
-            3
-        )
+        steps = between_frames(lambda frames: self.steps[list(frames)], slices.frames)
+        return (paths * jets.of_frames(steps, slices, 0)[:, :, None]).sum(3)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from .base import FitTask, Task
+from .flow import FlowTask
+from .sdf import SdfTask
 from .video import VideoTask
 
 TASKS: dict[str, type[FitTask]] = {
     "video": VideoTask,
+    "sdf": SdfTask,
+    "flow": FlowTask,
 }
 
-__all__ = ["TASKS", "FitTask", "Task", "VideoTask"]
+__all__ = ["TASKS", "FitTask", "FlowTask", "SdfTask", "Task", "VideoTask"]

@@ -112,7 +112,8 @@ class CaptureTask(Task):
         generator: torch.Generator,
     ) -> StepResult:
         batch = self.source.draw(frames, n_rays, self.config.foreground, generator)
-        return render_step(self.field, self.occupancy, batch, self.losses, fraction, generator)
+        parts = (self.field, self.occupancy, batch, self.losses)
+        return render_step(*parts, fraction, generator, self.config.background)
 
     def _adapt_rays(self, result: StepResult) -> None:
         """Moves the number of rays towards the wanted number of samples."""
@@ -134,6 +135,7 @@ def held_out_psnr(task: CaptureTask, source: PixelSource, n_pixels: int = 4096) 
     """
     frames = tuple(range(0, task.n_frames, max(1, task.n_frames // 4)))
     batch = source.draw(frames, n_pixels, 0.5, torch.Generator().manual_seed(0))
-    rendering = render(task.field, task.occupancy, batch.rays)
+    background = task.config.rendered_background(source.has_masks)
+    rendering = render(task.field, task.occupancy, batch.rays, background)
     error = float(((rendering.rgbs - batch.rgbs) ** 2).mean())
     return -10.0 * math.log10(max(error, 1e-10))

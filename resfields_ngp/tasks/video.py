@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -12,14 +12,15 @@ from torch import Tensor
 
 from ..backends import Backend
 from ..datasets.video import Clip, ClipConfig, held_out_pixels, load_clip
-from ..encoders import EncoderConfig, HashGridConfig
-from ..field import QUERY_ROWS, NetworkConfig, SignalField
+from ..encoders import VideoEncoderConfig, VideoGridConfig
+from ..field import NetworkConfig, SignalField
 from ..heads import VideoConfig, VideoHead
-from ..records import FrameSlices, StepResult, frame_time
+from ..records import FrameSlices, StepResult
 from ..resfield import ResFieldConfig
 from ..run_folder import RunFolder
 from ..schedules import ScheduleConfig
-from .base import FitTask, Report
+from ..video_results import ERROR_GAIN, pixel_positions, write_results, write_sampled
+from .base import FitTask, Report, restore_field
 
 N_SCORED = 65536
 """Held-out pixels that the progress line is scored on."""
@@ -30,7 +31,7 @@ class SamplingConfig:
     """How a fitted video is sampled."""
 
     fps: float = 0.0
-    """Frames per second; 0 takes the clip's. Between fitted frames the field interpolates."""
+    """Frames per second; 0 takes the clip's. Between frames the field interpolates."""
     scale: float = 1.0
     """Size of the frames, as a multiple of the clip's; above 0 to 16."""
 
@@ -49,7 +50,7 @@ class VideoFitConfig:
     """Which task this is."""
     input: ClipConfig = field(default_factory=ClipConfig)
     """Which clip."""
-    encoder: EncoderConfig = field(default_factory=lambda: HashGridConfig(n_residuals=0))
+    encoder: VideoEncoderConfig = field(default_factory=VideoGridConfig)
     """From positions to features."""
     network: NetworkConfig = field(default_factory=lambda: NetworkConfig(release_end=0.0))
     """From features to colours."""
@@ -77,12 +78,11 @@ class VideoTask(FitTask):
     def __init__(self, config: VideoFitConfig, clip: Clip, backend: Backend) -> None:
         self.config, self.clip = config, clip
         self.n_frames = clip.n_frames
-        self.field: SignalField = video_field(config, clip.n_frames, backend)
+        self.field: SignalField = video_field(config, clip.size, clip.n_frames, backend)
         height, width = clip.size
         self._pixels = clip.frames.reshape(clip.n_frames, height * width, 3)
-        held_out = held_out_pixels(clip.n_frames, height * width, config.input)
-        self._training = [np.flatnonzero(~mask) for mask in held_out]
-        self._held_out = [np.flatnonzero(mask) for mask in held_out]
+        self._held_out = held_out_pixels(clip.n_frames, height * width, config.input)
+        self._training = [np.flatnonzero(~mask) for mask in self._held_out]
 
     @classmethod
     def open(cls, config: VideoFitConfig, backend: Backend) -> VideoTask:
@@ -91,9 +91,12 @@ class VideoTask(FitTask):
 
     def step(self, frames, step, fraction, generator):
         """See `Task.step`: squared error of random training pixels."""
-        each = self.config.training.samples_per_batch // len(frames)
-        chosen = [_strata(self._training[frame], each, generator) for frame in frames]
-        rgbs, targets = self._compare(frames, chosen, fraction)
+        seen = tuple(frame for frame in frames if len(self._training[frame]))
+        if not seen:
+            return StepResult({}, 0)
+        each = max(1, self.config.training.samples_per_batch // len(seen))
+        chosen = [_strata(self._training[frame], each, generator) for frame in seen]
+        rgbs, targets = self._compare(seen, chosen, fraction)
         loss = ((rgbs - targets) ** 2).mean()
         return StepResult({"colour": loss}, targets.shape[0])
 
@@ -102,29 +105,38 @@ class VideoTask(FitTask):
         """See `Task.held_out_psnr`: on seeded pixels of all frames."""
         generator = torch.Generator().manual_seed(0)
         each = max(1, N_SCORED // self.n_frames)
-        frames = tuple(f for f in range(self.n_frames) if len(self._held_out[f]))
+        frames = tuple(np.flatnonzero(self._held_out.any(1)).tolist())
         if not frames:
             return None
-        chosen = [_strata(self._held_out[frame], each, generator) for frame in frames]
+        pools = [np.flatnonzero(self._held_out[frame]) for frame in frames]
+        chosen = [_strata(pool, each, generator) for pool in pools]
         rgbs, targets = self._compare(frames, chosen, self.field.trained_fraction)
         error = float(((rgbs.clamp(0.0, 1.0) - targets) ** 2).mean())
         return -10.0 * math.log10(max(error, 1e-10))
 
     def deliver(self, run: RunFolder, report: Report) -> list[str]:
-        """See `FitTask.deliver`."""
-        return []
+        """See `FitTask.deliver`: videos and scores."""
+        result = write_results(self.field, self.clip, self._held_out, run.path, report)
+        figures = [f"{name} {value:.4g}" for name, value in result["mean"].items() if value]
+        bits = f"bits per pixel {result['bits_per_pixel']:.3g}"
+        return [
+            f"videos: {run.path / 'renders'} (fitted, error x {ERROR_GAIN})",
+            f"mean of {self.n_frames} frames: {', '.join([*figures, bits])}",
+            f"scores: {run.path / 'evaluation.json'}",
+        ]
+
+    def state(self):
+        """See `Task.state`; with what `render_run` needs to know of the clip."""
+        tensors, scalars = super().state()
+        clip = {"size": self.clip.size, "n_frames": self.n_frames, "fps": self.clip.fps}
+        return tensors, scalars | clip
 
     def _compare(
         self, frames: tuple[int, ...], chosen: list[np.ndarray], fraction: float
     ) -> tuple[Tensor, Tensor]:
         """Returns the field's and the clip's colours (N, 3) at some pixels of each frame."""
         sizes = np.cumsum([0, *(len(pixels) for pixels in chosen)])
-        positions = np.concatenate(
-            [
-                pixel_positions(pixels, self.clip.size, frame_time(frame, self.n_frames))
-                for frame, pixels in zip(frames, chosen, strict=True)
-            ]
-        )
+        positions = pixel_positions(np.concatenate(chosen), self.clip.size)
         colours = [self._pixels[f][pixels] for f, pixels in zip(frames, chosen, strict=True)]
         targets = torch.from_numpy(np.concatenate(colours)).float() / 255.0
         slices = FrameSlices(frames, tuple(sizes.tolist()))
@@ -133,43 +145,50 @@ class VideoTask(FitTask):
         return self.field.head.rgbs(values), targets
 
 
-def video_field(config: VideoFitConfig, n_frames: int, backend: Backend) -> SignalField:
-    """Returns a fresh field of a video."""
+def video_field(
+    config: VideoFitConfig, size: tuple[int, int], n_frames: int, backend: Backend
+) -> SignalField:
+    """Returns a fresh field of a video of some height and width."""
     generator = torch.Generator().manual_seed(config.training.seed)
-    parts = (config.encoder, config.network, VideoConfig(), config.residual)
+    encoder = replace(config.encoder, aspect=size[0] / max(size))
+    interpolates = config.input.held_out == "unseen_time"
+    if isinstance(encoder, VideoGridConfig) and interpolates and not encoder.time_resolution:
+        # A slice of a frame that is never seen would learn nothing.
+        encoder = replace(encoder, time_resolution=max(1, n_frames // 2))
+    parts = (encoder, config.network, VideoConfig(), config.residual)
     return SignalField(*parts, n_frames, generator, backend)
 
 
-def pixel_positions(pixels: np.ndarray, size: tuple[int, int], time: float) -> np.ndarray:
-    """Returns (N, 3) positions x, y, time of the centres of pixels (N,), row-major numbers.
+def render_run(
+    run: RunFolder, config: VideoFitConfig, backend: Backend, report: Report
+) -> list[str]:
+    """Samples a finished run's video at any size and speed, as ``render RUN --fps --scale``."""
+    found = run.latest_checkpoint()
+    if found is None:
+        raise FileNotFoundError(f"{run.checkpoints}: no checkpoint; train this run first")
+    tensors, state = found
+    size, n_frames, clip_fps = tuple(state["size"]), state["n_frames"], state["fps"]
+    model = video_field(config, size, n_frames, backend)
+    restore_field(model, tensors)
+    fps = config.sampling.fps or clip_fps
+    moments = sampled_moments(n_frames, clip_fps, fps)
+    wanted = tuple(max(1, round(side * config.sampling.scale)) for side in size)
+    path = run.path / "renders" / f"sampled_{wanted[1]}x{wanted[0]}_{fps:g}fps.mp4"
+    write_sampled(model, (wanted[0], wanted[1]), moments, fps, path, report)
+    return [f"video: {path}"]
 
-    The longer side spans [0, 1].
+
+def sampled_moments(n_frames: int, clip_fps: float, fps: float) -> np.ndarray:
+    """Returns the moments, in frames of the clip, of a video of the same length in time.
+
+    >>> sampled_moments(3, 25.0, 50.0).tolist()
+    [0.0, 0.5, 1.0, 1.5, 2.0]
     """
-    height, width = size
-    longer = max(size)
-    rows, columns = np.divmod(pixels, width)
-    positions = np.empty((len(pixels), 3), np.float32)
-    positions[:, 0] = (columns + 0.5) / longer
-    positions[:, 1] = (rows + 0.5) / longer
-    positions[:, 2] = time
-    return positions
+    count = int((n_frames - 1) * fps / clip_fps + 1e-9) + 1
+    return np.arange(count) * (clip_fps / fps)
 
 
-@torch.no_grad()
-def frame_colours(
-    model: SignalField, size: tuple[int, int], frame: int, n_frames: int
-) -> np.ndarray:
-    """Returns (H, W, 3) colours in [0, 1] of a whole frame at any size."""
-    height, width = size
-    assert isinstance(model.head, VideoHead)
-    parts = []
-    for begin in range(0, height * width, QUERY_ROWS):
-        pixels = np.arange(begin, min(begin + QUERY_ROWS, height * width))
-        positions = torch.from_numpy(pixel_positions(pixels, size, frame_time(frame, n_frames)))
-        slices = FrameSlices.single(frame, len(pixels))
-        values = model.query(positions, slices, model.trained_fraction, 0)[:, 0]
-        parts.append(model.head.rgbs(values).clamp(0.0, 1.0).numpy())
-    return np.concatenate(parts).reshape(height, width, 3)
+VideoTask.revisits = {"render": render_run}
 
 
 def _strata(pool: np.ndarray, count: int, generator: torch.Generator) -> np.ndarray:

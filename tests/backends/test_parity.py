@@ -14,6 +14,8 @@ from resfields_ngp.records import FrameSlices, Rays, Samples
 REFERENCE, CPU = open_backend("reference", "cpu"), open_backend("cpu", "cpu")
 SPATIAL = GridSpec(5, 2, 2, 9, 4, 1.5)  # two dense levels, three hashed
 TEMPORAL = GridSpec(5, 2, 1, 9, 4, 1.5, (1, 2, 2, 3, 3))
+PLANE = GridSpec(5, 2, 3, 9, 8, 1.7, n_dims=2, aspect=0.6)
+VIDEO = GridSpec(5, 2, 1, 9, 6, 1.5, (1, 2, 2, 3, 3), n_dims=2, aspect=0.6)
 MANY = FrameSlices((4, 0, 2), (0, 30, 30, 90))  # the middle frame has no rows
 CASES = {
     "random": MANY,
@@ -73,6 +75,24 @@ def test_hash_grid_agrees_in_values_and_gradients(case: str, spec: GridSpec, n_t
     inputs = grid_inputs(spec, slices, case)
     found = grid_outputs(CPU, inputs, slices, spec, n_tangents)
     expected = grid_outputs(REFERENCE, inputs, slices, spec, n_tangents)
+    assert_all_close(found, expected)
+
+
+@pytest.mark.parametrize("spec", [PLANE, VIDEO], ids=["picture", "video"])
+@pytest.mark.parametrize("case", CASES)
+def test_2d_grid_agrees_in_values_and_gradients(case: str, spec: GridSpec):
+    slices = CASES[case]
+    positions, coefficients, slots, table = grid_inputs(spec, slices, case)
+    if spec is VIDEO:
+        coefficients[:, 1:3, 1] = 0.0  # a frame on a time slice: its neighbour is left out
+    found, expected = [], []
+    for backend, results in ((CPU, found), (REFERENCE, expected)):
+        weights, entries = leaves(coefficients, table)
+        features = backend.hash_grid(positions, slices, weights, slots, entries, spec, 0)
+        (features * torch.randn(features.shape, generator=seeded(4))).sum().backward()
+        results += [features.detach(), entries.grad]
+        # The weights of time slices are no parameters: their gradient is not computed.
+        results += [weights.grad] if spec is PLANE else []
     assert_all_close(found, expected)
 
 

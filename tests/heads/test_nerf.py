@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
@@ -74,3 +76,12 @@ def test_settings_out_of_range_are_refused():
         NerfConfig(surface_density=0.0)
     with pytest.raises(ValueError, match=r"head\.view_degree is -1; allowed: 0 to 4"):
         NerfConfig(view_degree=-1)
+
+
+def test_the_surface_lies_where_the_density_crosses_the_threshold():
+    head = nerf_head()
+    radii = torch.linspace(0.0, 0.5, 501)
+    values = torch.zeros(501, 5)
+    values[:, 0] = 20.0 * (0.3 - radii)  # densities 10 exp(20 (0.3 - r))
+    crossing = radii[head.levels(values) < 0].max()
+    assert crossing == pytest.approx(0.3 - math.log(5.0) / 20.0, abs=2e-3)

@@ -9,7 +9,7 @@ from resfields_ngp.backends import open_backend
 from resfields_ngp.encoders import HashGridConfig
 from resfields_ngp.field import Field, NetworkConfig
 from resfields_ngp.heads import NeusConfig
-from resfields_ngp.motion import MOTIONS, Motion, jets
+from resfields_ngp.motion import MOTIONS, Motion, MotionNetworkConfig, jets
 from resfields_ngp.motion.invertible import InvertibleConfig
 from resfields_ngp.motion.offset import OffsetConfig
 from resfields_ngp.motion.rigid import AmbientConfig, RigidConfig
@@ -173,9 +173,29 @@ def test_frames_differ_through_the_motion_alone(kind: str, rank: int):
     assert not torch.allclose(everything[0], everything[1], atol=1e-5)
 
 
+@each_backend
+@each_rank
+def test_tangents_of_a_network_with_a_grid_are_the_jacobian(rank: int, backend):
+    config = RigidConfig(network=MotionNetworkConfig(n_levels=4, n_frequencies=2))
+    motion = MOTIONS["se3"](config, N_FRAMES, ResFieldConfig(rank=rank), seeded())
+    grid = motion.network.grid
+    assert hasattr(grid, "coefficients") == (rank > 0)
+    grid.table.data.normal_(0.0, 0.1, generator=seeded(1))
+    motion.network.mlp.weights.base.data.normal_(0.0, 0.3, generator=seeded(2))
+    inputs = points().requires_grad_()
+    moved = motion(jets.of_positions(inputs, 3), SLICES, backend, 1.0).positions
+    for axis in range(3):
+        (gradients,) = torch.autograd.grad(moved[:, 0, axis].sum(), inputs, retain_graph=True)
+        assert torch.allclose(moved[:, 1:, axis], gradients, atol=1e-3, rtol=1e-3)
+
+
 def make_field(kind: str, backend) -> Field:
     encoder = HashGridConfig("hash_grid", 4, 2, 9, 4, 1.5, 1, 2)
-    parts = (encoder, NetworkConfig(32, 1, 0.5), NeusConfig(n_geometry_features=4, n_neurons=16))
+    parts = (
+        encoder,
+        NetworkConfig(32, 1, release_end=0.5),
+        NeusConfig(n_geometry_features=4, n_neurons=16),
+    )
     residual = ResFieldConfig(rank=2, deviation=0.1)
     field = Field(*parts, residual, N_FRAMES, seeded(), backend, CONFIGS[kind])
     field.encoder.table.data.normal_(0.0, 0.3, generator=seeded(1))

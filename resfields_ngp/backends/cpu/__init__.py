@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ...records import FrameSlices, Rays, Samples
 from ..base import Backend, GridSpec
-from . import grid, rays
+from . import grid, planes, rays
 from .mlp import mlp as _mlp
 from .mlp import use_single_threaded_blas
 
@@ -39,6 +39,9 @@ class CpuBackend(Backend):
 
     def hash_grid(self, positions, slices, coefficients, slots, table, spec, n_tangents):
         """See `Backend.hash_grid`."""
+        if spec.n_dims == 2:
+            assert n_tangents == 0, "pictures have no derivatives by position"
+            return _PlaneGrid.apply(positions, coefficients, table, slots, slices, spec)
         return _HashGrid.apply(positions, coefficients, table, slots, slices, spec, n_tangents)
 
     def mlp(self, jets, slices, weights, spec):
@@ -107,6 +110,57 @@ class _HashGrid(torch.autograd.Function):
             kernel = grid.position_kernel(*widths)
             kernel(arrays[0], frames, *arrays[2:], gradients, grad_positions.numpy())
         return grad_positions, grad_coefficients, grad_table, None, None, None, None
+
+
+class _PlaneGrid(torch.autograd.Function):
+    """2-D hash grid; gradients as those of `_HashGrid`, but none by position."""
+
+    @staticmethod
+    def forward(ctx, positions, coefficients, table, slots, slices, spec):
+        features = positions.new_zeros(positions.shape[0], 1, spec.n_features)
+        arrays = _plane_arrays(positions, coefficients, table, slots, slices, spec)
+        widths = (spec.n_channels, spec.n_features_per_level, spec.n_lookups)
+        planes.forward_kernel(*widths)(*arrays, features[:, 0].numpy())
+        ctx.save_for_backward(positions, coefficients, table)
+        ctx.slots, ctx.slices, ctx.spec = slots, slices, spec
+        return features
+
+    @staticmethod
+    def backward(ctx, grad_features):  # pyright: ignore[reportIncompatibleMethodOverride]
+        positions, coefficients, table = ctx.saved_tensors
+        spec = ctx.spec
+        assert not ctx.needs_input_grad[0], "positions in pictures are not learned"
+        arrays = _plane_arrays(positions, coefficients, table, ctx.slots, ctx.slices, spec)
+        gradients = grad_features.contiguous()[:, 0].numpy()
+        existing = table.grad if ctx.needs_input_grad[2] and table.is_leaf else None
+        buffer = torch.zeros_like(table) if existing is None else existing
+        grad_coefficients = torch.zeros_like(coefficients)
+        widths = (spec.n_channels, spec.n_features_per_level, spec.n_lookups)
+        target = buffer.view(table.shape[0], -1).numpy()
+        planes.backward_kernel(*widths)(
+            *arrays, gradients, target, grad_coefficients.numpy(), numba.get_num_threads()
+        )
+        grad_table = buffer if existing is None else None
+        if spec.n_channels == 1:
+            return None, None, grad_table, None, None, None
+        return None, grad_coefficients, grad_table, None, None, None
+
+
+def _plane_arrays(positions, coefficients, table, slots, slices: FrameSlices, spec: GridSpec):
+    """Returns the numpy views that the 2-D kernels take, in their order."""
+    shape = (len(slices.frames), spec.n_levels, spec.n_lookups)
+    level_rows = zip(
+        spec.offsets[:-1], spec.sizes, spec.resolutions, spec.n_rows, spec.is_hashed, strict=True
+    )
+    return (
+        positions.detach().contiguous().numpy(),
+        planes.tiles_of(slices),
+        coefficients.detach().contiguous().numpy(),
+        np.zeros(shape, np.int64) if slots is None else slots.numpy(),
+        table.detach().view(table.shape[0], -1).numpy(),
+        np.asarray(spec.scales, np.float32),
+        np.asarray(list(level_rows), np.int64),
+    )
 
 
 def _grid_arrays(positions, coefficients, table, slots, slices: FrameSlices, spec: GridSpec):

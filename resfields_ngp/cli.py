@@ -32,7 +32,7 @@ class Verb:
     """Tables of settings that it takes as ``--table.name value``; None is all of them."""
 
 
-_OF_A_RUN = ("meshing", "imaging", "evaluation")
+_OF_A_RUN = ("meshing", "texturing", "imaging", "evaluation")
 
 VERBS = {
     "reconstruct": Verb(

@@ -27,6 +27,7 @@ from .losses import LossConfig
 from .meshing import MeshingConfig
 from .occupancy import OccupancyConfig
 from .resfield import ResFieldConfig
+from .texturing import TexturingConfig
 from .training import TrainingConfig
 
 
@@ -54,6 +55,8 @@ class Config:
     """How long, how fast, on what."""
     meshing: MeshingConfig = field(default_factory=MeshingConfig)
     """Surfaces."""
+    texturing: TexturingConfig = field(default_factory=TexturingConfig)
+    """Textures."""
     imaging: ImagingConfig = field(default_factory=ImagingConfig)
     """Pictures and videos."""
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)

@@ -39,6 +39,10 @@ SETTING_OF_OPTION = {
     "resolution": "meshing.resolution",
     "format": "meshing.formats",
     "mesh_frames": "meshing.frames",
+    "mesh_texture": "texturing.kind",
+    "target_faces": "meshing.target_faces",
+    "watertight": "meshing.watertight",
+    "tracking": "meshing.tracking",
     "protocol": "evaluation.protocol",
     "n_frames": "synthetic.n_frames",
     "n_cameras": "synthetic.n_cameras",
@@ -46,6 +50,9 @@ SETTING_OF_OPTION = {
     "texture": "synthetic.texture",
 }
 """Short options that stand for a setting, and the setting's dotted name."""
+
+RENAMED = {"mesh_frames": "frames", "mesh_texture": "texture"}
+"""Options whose name on the command line is not their field's."""
 
 Text = Annotated[str | None, tyro.conf.arg(metavar="TEXT", help_behavior_hint="")]
 Whole = Annotated[str | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")]
@@ -143,14 +150,29 @@ class RunOptions(CommonOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class MeshOptions(RunOptions):
-    """Extract one mesh per frame from a run; finished frames are skipped."""
+    """Extract one mesh per frame from a run; finished frames are skipped.
+
+    With --texture uv they are written to RUN/textured, named as Owlii's sequences are.
+    """
 
     mesh_frames: Annotated[Text, tyro.conf.arg(name="frames")] = None
     """Frames to mesh among those fitted, as start:stop:stride."""
     resolution: Whole = None
     """Mesh cells along the longest side of model space."""
     format: Text = None
-    """Mesh formats, separated by commas: ply, obj, glb."""
+    """Mesh formats, separated by commas: ply, obj, glb and, with a texture, usd."""
+    mesh_texture: Annotated[
+        Text, tyro.conf.arg(name="texture", metavar="none|uv", help_behavior_hint="")
+    ] = None
+    """uv: a texture for each frame, baked from the training cameras' images."""
+    target_faces: Annotated[
+        Text, tyro.conf.arg(metavar="20k|40k|100k|full|INT", help_behavior_hint="")
+    ] = None
+    """Triangles left of each mesh."""
+    watertight: Flag = False
+    """Refuse frames whose mesh is not a closed 2-manifold; sheets that touch are parted first."""
+    tracking: Annotated[Text, tyro.conf.arg(metavar="none|group", help_behavior_hint="")] = None
+    """group: frames in groups share connectivity and texture coordinates."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,6 +186,8 @@ class EvalOptions(RunOptions):
 
     protocol: Protocol = None
     """Figures to report: clean, or the official code's conventions beside them."""
+    roundtrip: Flag = False
+    """Render the textured export from the capture's cameras and compare with its images instead."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -274,16 +298,17 @@ def print_help(kind: type, verb: str, config: Any) -> None:
 
 def named_settings(options: Any) -> dict[str, str]:
     """Returns the settings, dotted name to text, that a verb's short options stand for."""
+    given = {field.name: getattr(options, field.name) for field in dataclasses.fields(options)}
     return {
-        SETTING_OF_OPTION[field.name]: value
-        for field in dataclasses.fields(options)
-        if field.name in SETTING_OF_OPTION and (value := getattr(options, field.name)) is not None
+        SETTING_OF_OPTION[name]: "true" if value is True else value
+        for name, value in given.items()
+        if name in SETTING_OF_OPTION and value is not None and value is not False
     }
 
 
 def _check_names(kind: type, verb: str, arguments: Sequence[str]) -> None:
     fields = [field.name for field in dataclasses.fields(kind)]
-    names = ["frames" if name == "mesh_frames" else name for name in fields]
+    names = [RENAMED.get(name, name) for name in fields]
     for token in arguments:
         name = token.partition("=")[0][2:].replace("-", "_")
         if token.startswith("--") and name not in (*names, "help", ""):

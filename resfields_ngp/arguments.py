@@ -96,10 +96,11 @@ def print_help(kind: type, verb: str, config: Any) -> None:
 def named_settings(options: Any) -> dict[str, str]:
     """Returns the settings that short options stand for, also by their own SETTING_OF_OPTION."""
     settings = getattr(options, "SETTING_OF_OPTION", SETTING_OF_OPTION)
+    given = {field.name: getattr(options, field.name) for field in dataclasses.fields(options)}
     return {
-        settings[field.name]: value
-        for field in dataclasses.fields(options)
-        if field.name in settings and (value := getattr(options, field.name)) is not None
+        settings[name]: "true" if value is True else value
+        for name, value in given.items()
+        if name in settings and value is not None and value is not False
     }
 
 

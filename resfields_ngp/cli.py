@@ -36,7 +36,7 @@ class Verb:
     """Its config class, the tree of tables, in `config`."""
 
 
-_OF_A_RUN = ("meshing", "imaging", "evaluation", "sampling")
+_OF_A_RUN = ("meshing", "texturing", "imaging", "evaluation", "sampling")
 _OF_MESHES = ("sequence", "rig", "picture", "clouds")
 
 VERBS: dict[str, Verb] = {

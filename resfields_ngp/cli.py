@@ -36,7 +36,7 @@ class Verb:
     """Its config class, the tree of tables, in `config`."""
 
 
-_OF_A_RUN = ("meshing", "imaging", "evaluation")
+_OF_A_RUN = ("meshing", "imaging", "evaluation", "sampling")
 _OF_MESHES = ("sequence", "rig", "picture", "clouds")
 
 VERBS: dict[str, Verb] = {
@@ -47,6 +47,7 @@ VERBS: dict[str, Verb] = {
     "mesh": Verb("mesh", "MeshOptions", "one mesh per frame from a run", _OF_A_RUN),
     "render": Verb("render", "RenderOptions", "images and videos from a run", _OF_A_RUN),
     "eval": Verb("evaluate", "EvalOptions", "a run's PSNR, SSIM, Chamfer, F-score", _OF_A_RUN),
+    "fit": Verb("fit", "FitOptions", "fit a video, meshes' distances or scene flow", None, "fit_"),
     "inspect": Verb(
         "inspect", "InspectOptions", "check a capture before any training", ("capture", "hull")
     ),
@@ -77,6 +78,7 @@ VERBS: dict[str, Verb] = {
     "synth": Verb(
         "synth", "SynthOptions", "write the synthetic capture", ("synthetic",), "", "SynthConfig"
     ),
+    "scenes": Verb("scenes", "ScenesOptions", "list the scene files"),
     "doctor": Verb("doctor", "DoctorOptions", "what runs here, and what mends the rest"),
 }
 
@@ -143,7 +145,7 @@ def _run(given: list[str]) -> int:
     if given[0] == "--version":
         print(f"resfields-ngp {__version__}")
         return 0
-    from . import options
+    from .arguments import named_settings, parse_options, print_help, split_settings
 
     name, rest = _verb_named(given)
     if name not in VERBS:
@@ -151,14 +153,14 @@ def _run(given: list[str]) -> int:
         return 0
     verb = VERBS[name]
     kind: type[Any] = getattr(_module(verb, "options"), verb.options)
-    plain, settings = options.split_settings(rest)
+    plain, settings = split_settings(rest)
     _check_tables(name, verb, settings)
     if "-h" in plain or "--help" in plain:
-        options.print_help(kind, name, _settings_shown(verb, plain, settings))
+        print_help(kind, name, _settings_shown(verb, plain, settings))
         return 0
-    parsed = options.parse_options(kind, name, plain)
+    parsed = parse_options(kind, name, plain)
     command = getattr(_module(verb, "commands"), verb.command)
-    return command(parsed, options.named_settings(parsed) | settings)
+    return command(parsed, named_settings(parsed) | settings)
 
 
 def _module(verb: Verb, name: str) -> Any:
@@ -239,9 +241,16 @@ def _settings_shown(verb: Verb, plain: list[str], settings: dict[str, str]) -> A
     given |= dict(zip(plain, plain[1:], strict=False))
     kinds = {
         SETTING_OF_OPTION[name]: given[f"--{name}"]
-        for name in ("encoder", "head")
+        for name in ("encoder", "head", "motion")
         if f"--{name}" in given
     }
     scene, preset = given.get("--scene"), given.get("--preset")
-    config = load_config(scene, preset, nested(kinds | settings))
+    base = None
+    if verb.command == "fit":
+        from .tasks import TASKS
+
+        if not plain or plain[0] not in TASKS:
+            return None
+        base = TASKS[plain[0]].Config()
+    config = load_config(scene, preset, nested(kinds | settings), base)
     return config if verb.tables is None else part(config, verb.tables)

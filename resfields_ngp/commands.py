@@ -14,6 +14,7 @@ from rich.table import Table
 from . import stages
 from .config import Config, SynthConfig, load_config
 from .config_tree import apply_table, nested, to_table
+from .fit_commands import is_fit, revisit
 from .options import (
     DoctorOptions,
     EvalOptions,
@@ -22,12 +23,14 @@ from .options import (
     ReconstructOptions,
     RenderOptions,
     RunOptions,
+    ScenesOptions,
     SynthOptions,
     TrainOptions,
     UsageError,
 )
 from .progress import counting
 from .run_folder import RunFolder
+from .scenes import placed
 
 if TYPE_CHECKING:
     from .datasets.base import Capture
@@ -74,6 +77,8 @@ def train(options: TrainOptions, settings: Settings) -> int:
 
 def mesh(options: MeshOptions, settings: Settings) -> int:
     """Extracts the meshes of a run."""
+    if is_fit(options.run):
+        return revisit("mesh", options, settings)
     run, config = _opened(options, settings)
     stages.mesh(config, _loaded(run, config), run)
     return 0
@@ -81,6 +86,8 @@ def mesh(options: MeshOptions, settings: Settings) -> int:
 
 def render(options: RenderOptions, settings: Settings) -> int:
     """Renders the cameras of a run."""
+    if is_fit(options.run):
+        return revisit("render", options, settings)
     from .datasets import load_capture
 
     run, config = _opened(options, settings)
@@ -91,6 +98,8 @@ def render(options: RenderOptions, settings: Settings) -> int:
 
 def evaluate(options: EvalOptions, settings: Settings) -> int:
     """Computes the figures of a run."""
+    if is_fit(options.run):
+        return revisit("eval", options, settings)
     from .datasets import load_capture
 
     run, config = _opened(options, settings)
@@ -102,7 +111,8 @@ def inspect(options: InspectOptions, settings: Settings) -> int:
     """Looks at a capture before any training."""
     from .datasets import load_capture
 
-    config = _with_path(load_config(options.scene, options.preset, nested(settings)))
+    data = None if options.capture is not None else options.data
+    config = _with_path(load_config(options.scene, options.preset, nested(settings)), data)
     capture = load_capture(config.capture)
     inspection = stages.inspected(config, capture)
     if options.out is not None:
@@ -120,6 +130,21 @@ def synth(options: SynthOptions, settings: Settings) -> int:
     with counting("images") as report:
         write_synthetic(config, options.out, report)
     stages.say(f"capture: {options.out}")
+    return 0
+
+
+def scenes(options: ScenesOptions, settings: Settings) -> int:
+    """Lists the scene files, and says which of their data is there."""
+    from .scenes import known_scenes
+
+    table = Table("scene", "run with", "data", "", box=None, pad_edge=False)
+    for scene in known_scenes():
+        data = scene.data or "named on the command line"
+        if options.data is not None and scene.data:
+            is_there = (options.data / scene.data).exists()
+            data = f"{data} ({'there' if is_there else 'missing'})"
+        table.add_row(scene.path.name, scene.verb, data, scene.about)
+    stages.show(table)
     return 0
 
 
@@ -176,14 +201,15 @@ def _training_config(options: TrainOptions, settings: Settings) -> Config:
         scene = stored
     if "training.seconds" in settings:
         settings = {**settings, "training.steps": "0"}
-    return _with_path(load_config(scene, options.preset, nested(settings)))
+    data = None if options.capture is not None else options.data
+    return _with_path(load_config(scene, options.preset, nested(settings)), data)
 
 
-def _with_path(config: Config) -> Config:
+def _with_path(config: Config, data: Path | None) -> Config:
     """Returns a config whose capture has an absolute path: it can be passed back anywhere."""
     if not config.capture.path:
         raise UsageError("no capture is named; pass its folder, or a scene with capture.path")
-    path = str(Path(config.capture.path).resolve())
+    path = placed(config.capture.path, data)
     return dataclasses.replace(config, capture=dataclasses.replace(config.capture, path=path))
 
 

@@ -25,9 +25,10 @@ from .hull import HullConfig
 from .imaging import ImagingConfig
 from .losses import LossConfig
 from .meshing import MeshingConfig
+from .motion import MotionConfig, NoMotionConfig
 from .occupancy import OccupancyConfig
 from .resfield import ResFieldConfig
-from .training import TrainingConfig
+from .schedules import TrainingConfig
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,8 @@ class Config:
     """Which images."""
     hull: HullConfig = field(default_factory=HullConfig)
     """The visual hull that masks carve."""
+    motion: MotionConfig = field(default_factory=NoMotionConfig)
+    """From a frame to the reference that all frames share."""
     encoder: EncoderConfig = field(default_factory=HashGridConfig)
     """From positions to features."""
     network: NetworkConfig = field(default_factory=NetworkConfig)
@@ -92,19 +95,21 @@ def load_config(
     scene: str | Path | None = None,
     preset: str | None = None,
     overrides: Mapping[str, Any] | None = None,
-) -> Config:
+    base: Any = None,
+) -> Any:
     """Returns the settings of a run: defaults, then preset, then scene, then overrides.
 
     Args:
         scene: A TOML file, or the ``config.json`` of a run.
         preset: A key of `PRESETS`.
         overrides: A table of what the command line says.
+        base: The defaults of another config than `Config`.
 
     Raises:
         ConfigError: A setting or preset is unknown or a value not allowed.
         FileNotFoundError: The scene file is missing.
     """
-    config = Config()
+    config = Config() if base is None else base
     if preset is not None:
         if preset not in PRESETS:
             allowed = ", ".join(PRESETS)

@@ -1,4 +1,4 @@
-"""The field: encoder -> ResField MLP -> head, at (position, frame, direction)."""
+"""The field: motion -> encoder -> ResField MLP -> head, at (position, frame, direction)."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from .backends.base import Backend, MlpSpec, pad_inputs
 from .encoders import ENCODERS, Encoder, EncoderConfig
-from .heads import HEADS, Head, HeadConfig
+from .heads import HEADS, AnyHeadConfig, Head, RadianceHead, SurfaceHead
 from .heads.base import Outputs
 from .mlp import ResFieldMlp
+from .motion import MOTIONS, Motion, MotionConfig, NoMotionConfig, jets
 from .records import FrameSlices, check_shape
 from .resfield import ResFieldConfig
 
@@ -36,43 +37,59 @@ class NetworkConfig:
             raise ValueError(f"network.n_neurons is {self.n_neurons}; allowed: 16, 32, .. 128")
 
 
-class Field(nn.Module):
-    """A field over space and time."""
+class TimeField(nn.Module):
+    """Something learned over time, which knows how much of its training it has seen."""
 
     trained: Tensor
     """() float64, see `trained_fraction`."""
 
-    def __init__(
-        self,
-        encoder: EncoderConfig,
-        network: NetworkConfig,
-        head: HeadConfig,
-        residual: ResFieldConfig,
-        n_frames: int,
-        generator: torch.Generator,
-        backend: Backend,
-    ) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.config = network
-        self.backend = backend
-        # A registry's key names the class that takes this very config, which types cannot say.
-        make_encoder: Any = ENCODERS[encoder.kind]
-        make_head: Any = HEADS[head.kind]
-        self.encoder: Encoder = make_encoder(encoder, n_frames, generator)
-        self.head: Head = make_head(head, n_frames, residual, generator)
-        spec = MlpSpec(
-            self.encoder.n_features + 3,
-            self.head.n_outputs,
-            network.n_neurons,
-            network.n_hidden_layers,
-        )
-        self.trunk = ResFieldMlp(spec, n_frames, residual, generator, self.head.output_scales)
         self.register_buffer("trained", torch.zeros((), dtype=torch.float64))
 
     @property
     def trained_fraction(self) -> float:
         """The fraction of training that the parameters have seen; what inference renders with."""
         return float(self.trained)
+
+
+class SignalField(TimeField):
+    """Motion, encoder, network and head: any signal over space and time."""
+
+    head: Head
+    """Reads the network's outputs."""
+
+    def __init__(
+        self,
+        encoder: EncoderConfig,
+        network: NetworkConfig,
+        head: AnyHeadConfig,
+        residual: ResFieldConfig,
+        n_frames: int,
+        generator: torch.Generator,
+        backend: Backend,
+        motion: MotionConfig | None = None,
+    ) -> None:
+        super().__init__()
+        motion = motion or NoMotionConfig()
+        self.config, self.residual = network, residual
+        self.backend = backend
+        # A registry's key names the class that takes this very config, which types cannot say.
+        make_encoder: Any = ENCODERS[encoder.kind]
+        make_head: Any = HEADS[head.kind]
+        make_motion: Any = MOTIONS[motion.kind]
+        self.encoder: Encoder = make_encoder(encoder, n_frames, generator)
+        self.head = make_head(head, n_frames, residual, generator)
+        # From a generator of its own: what is drawn after it is the same with any motion.
+        own = torch.Generator().manual_seed(generator.initial_seed() + 1)
+        self.motion: Motion = make_motion(motion, n_frames, residual, own)
+        spec = MlpSpec(
+            self.encoder.n_features + 3 + self.motion.n_extras,
+            self.head.n_outputs,
+            network.n_neurons,
+            network.n_hidden_layers,
+        )
+        self.trunk = ResFieldMlp(spec, n_frames, residual, generator, self.head.output_scales)
 
     def query(
         self,
@@ -81,7 +98,7 @@ class Field(nn.Module):
         fraction: float,
         n_tangents: int,
     ) -> Tensor:  # (N, 1 + n_tangents, n_outputs)
-        """Returns the geometry network's outputs, with derivatives when `n_tangents` is 3.
+        """Returns the network's outputs, with derivatives when `n_tangents` is 3.
 
         Args:
             positions: Where.
@@ -92,11 +109,40 @@ class Field(nn.Module):
         check_shape("positions", positions, "N 3")
         end = self.config.release_end
         released = min(1.0, fraction / end) if end > 0 else 1.0
-        jets = self.encoder(positions, slices, self.backend, n_tangents, released)
+        here = jets.of_positions(positions, n_tangents)
+        warped = self.motion(here, slices, self.backend, released)
+        features = self._encoded(warped.positions, slices, released)
+        # Positions in [-1, 1].
+        centred = 2.0 * warped.positions - jets.of_constant(1.0, here)
+        others = torch.cat([centred, warped.extras], dim=2)
         # Padded here, while it is small: the whole input is then put together once.
         width = self.trunk.spec.shapes[0][1] - self.encoder.n_features
-        others = pad_inputs(position_jets(positions, n_tangents), width)
-        return self.trunk(torch.cat([jets, others], dim=2), slices, self.backend)
+        inputs = torch.cat([features, pad_inputs(others, width)], dim=2)
+        return self.trunk(inputs, slices, self.backend)
+
+    def _encoded(self, positions: Tensor, slices: FrameSlices, released: float) -> Tensor:
+        """Returns the encoder's features at jets of positions, derivatives by the chain rule."""
+        n_tangents = positions.shape[1] - 1
+        if not self.motion.is_warp:
+            return self.encoder(positions[:, 0], slices, self.backend, n_tangents, released)
+        # Outside the box the encoder goes on as at its border.
+        inside = positions[:, 0].clamp(0.0, 1.0)
+        features = self.encoder(inside, slices, self.backend, n_tangents, released)
+        if not n_tangents:
+            return features
+        jacobian = positions[:, 1:] * (inside == positions[:, 0])[:, None]
+        return torch.cat([features[:, :1], jacobian @ features[:, 1:]], dim=1)
+
+    def _values(self, positions: Tensor, frame: int) -> Tensor:
+        slices = FrameSlices.single(frame, positions.shape[0])
+        return self.query(positions, slices, self.trained_fraction, 0)[:, 0]
+
+
+class SurfaceField(SignalField):
+    """A field with a surface at every frame."""
+
+    head: SurfaceHead
+    """Knows the surface's level function."""
 
     @torch.no_grad()
     def sdfs(self, positions: Tensor, frame: int) -> Tensor:
@@ -112,6 +158,25 @@ class Field(nn.Module):
         """Returns (N, 3) unit normals, outward, model axes. Not differentiable."""
         return torch.cat([self._surface(part, frame)[1] for part in positions.split(QUERY_ROWS)])
 
+    def _surface(self, positions: Tensor, frame: int) -> tuple[Tensor, Tensor]:
+        """Returns the jets and the unit normals at one frame."""
+        slices = FrameSlices.single(frame, positions.shape[0])
+        found = self.query(positions, slices, self.trained_fraction, 3)
+        outputs = found.shape[2]
+        with torch.enable_grad():
+            # A head's level is a function of the outputs: its gradient is their chain rule.
+            values = found[:, 0].detach().requires_grad_()
+            slopes = torch.autograd.grad(self.head.levels(values).sum(), values)[0]
+        gradients = (found[:, 1:] * slopes.view(-1, 1, outputs)).sum(2)
+        return found, torch.nn.functional.normalize(gradients, dim=1, eps=1e-9)
+
+
+class Field(SurfaceField):
+    """A field over space and time that can be rendered."""
+
+    head: RadianceHead
+    """Knows opacities and colours."""
+
     @torch.no_grad()
     def rgbs(self, positions: Tensor, frame: int, directions: Tensor | None = None) -> Tensor:
         """Returns (N, 3) colours seen along `directions` (N, 3), head-on where None.
@@ -120,36 +185,8 @@ class Field(nn.Module):
         """
         chunks = []
         for rows in torch.arange(positions.shape[0]).split(QUERY_ROWS):
-            jets, normals = self._surface(positions[rows], frame)
+            found, normals = self._surface(positions[rows], frame)
             views = -normals if directions is None else directions[rows]
             slices = FrameSlices.single(frame, len(rows))
-            chunks.append(self.head.rgbs(Outputs.of(jets), views, slices, self.backend))
+            chunks.append(self.head.rgbs(Outputs.of(found), views, slices, self.backend))
         return torch.cat(chunks)
-
-    def _values(self, positions: Tensor, frame: int) -> Tensor:
-        slices = FrameSlices.single(frame, positions.shape[0])
-        return self.query(positions, slices, self.trained_fraction, 0)[:, 0]
-
-    def _surface(self, positions: Tensor, frame: int) -> tuple[Tensor, Tensor]:
-        """Returns the jets and the unit normals at one frame."""
-        slices = FrameSlices.single(frame, positions.shape[0])
-        jets = self.query(positions, slices, self.trained_fraction, 3)
-        outputs = jets.shape[2]
-        with torch.enable_grad():
-            # A head's level is a function of the outputs: its gradient is their chain rule.
-            values = jets[:, 0].detach().requires_grad_()
-            slopes = torch.autograd.grad(self.head.levels(values).sum(), values)[0]
-        gradients = (jets[:, 1:] * slopes.view(-1, 1, outputs)).sum(2)
-        return jets, torch.nn.functional.normalize(gradients, dim=1, eps=1e-9)
-
-
-def position_jets(
-    positions: Tensor,  # (N, 3)
-    n_tangents: int,
-) -> Tensor:  # (N, 1 + n_tangents, 3)
-    """Returns positions mapped to [-1, 1] with their derivatives."""
-    values = (2.0 * positions - 1.0)[:, None]
-    if not n_tangents:
-        return values
-    tangents = 2.0 * torch.eye(3, device=positions.device)
-    return torch.cat([values, tangents.expand(positions.shape[0], 3, 3)], dim=1)

@@ -5,7 +5,7 @@ Vocabulary: rgbs, opacities and masks in [0, 1]; gradients of the signed distanc
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal
 
 import torch
@@ -32,9 +32,11 @@ class LossConfig:
     """Pushes the signed distance off 0 away from the surface (SparseNeuS, arXiv:2206.05737)."""
     curvature: float = 0.0
     """Similar normals a small step apart on the surface (after Neuralangelo, arXiv:2306.03092)."""
+    smoothness: float = 0.0
+    """Time residuals' coefficients change little from frame to frame."""
 
     def __post_init__(self) -> None:
-        for name in ("colour", "mask", "eikonal", "hull", "depth", "sparseness", "curvature"):
+        for name in (field.name for field in fields(self) if field.name != "colour_kind"):
             if getattr(self, name) < 0.0:
                 raise ValueError(
                     f"losses.{name} is {getattr(self, name)}; allowed: 0 (off) or more"

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from .backends.base import Backend, MlpSpec
 from .records import FrameSlices
-from .resfield import ResFieldConfig, ResidualWeights
+from .resfield import ResFieldConfig, residual_weights
 
 
 class ResFieldMlp(nn.Module):
@@ -36,20 +36,8 @@ class ResFieldMlp(nn.Module):
     ) -> None:
         super().__init__()
         self.spec = spec
-        n_layers = len(spec.shapes)
-        layers = residual.layers or tuple(range(n_layers))
-        if not all(0 <= layer < n_layers for layer in layers):
-            raise ValueError(
-                f"residual.layers is {layers}; this network has layers 0 to {n_layers - 1}"
-            )
-        is_residual = torch.cat(
-            [
-                torch.full((rows * columns,), i in layers)
-                for i, (rows, columns) in enumerate(spec.shapes)
-            ]
-        )
-        self.weights = ResidualWeights(
-            xavier_uniform(spec, generator), is_residual, n_frames, residual, generator
+        self.weights = residual_weights(
+            xavier_uniform(spec, generator), spec, n_frames, residual, generator
         )
 
         scales = None

@@ -1,28 +1,13 @@
-"""The options of each verb, and settings given as ``--table.name value``.
-
-Options are parsed by tyro, whose help shows the docstring under each field. Settings with a dot in
-their name are taken out first and checked against the config dataclasses, so that a mistake on
-the command line and one in a scene file read the same.
-"""
+"""The options of each verb; tyro's help shows the docstring under each field."""
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
-import io
-import re
-import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated
 
 import tyro
 from tyro.conf import Positional
-
-from .config_tree import nearest
-
-Options = TypeVar("Options")
 
 SETTING_OF_OPTION = {
     "capture": "capture.path",
@@ -31,6 +16,7 @@ SETTING_OF_OPTION = {
     "test_camera": "capture.test_camera",
     "encoder": "encoder.kind",
     "head": "head.kind",
+    "motion": "motion.kind",
     "seconds": "training.seconds",
     "steps": "training.steps",
     "seed": "training.seed",
@@ -39,6 +25,10 @@ SETTING_OF_OPTION = {
     "resolution": "meshing.resolution",
     "format": "meshing.formats",
     "mesh_frames": "meshing.frames",
+    "input": "input.path",
+    "input_frames": "input.frames",
+    "fps": "sampling.fps",
+    "scale": "sampling.scale",
     "protocol": "evaluation.protocol",
     "n_frames": "synthetic.n_frames",
     "n_cameras": "synthetic.n_cameras",
@@ -46,6 +36,9 @@ SETTING_OF_OPTION = {
     "texture": "synthetic.texture",
 }
 """Short options that stand for a setting, and the setting's dotted name."""
+
+RENAMED = {"mesh_frames": "frames", "input_frames": "frames"}
+"""Options whose name on the command line is not their field's."""
 
 Text = Annotated[str | None, tyro.conf.arg(metavar="TEXT", help_behavior_hint="")]
 Whole = Annotated[str | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")]
@@ -87,6 +80,8 @@ class SceneOptions(CommonOptions):
     """Training cameras by name, separated by commas; all but the test camera by default."""
     test_camera: Text = None
     """Camera held out for evaluation."""
+    data: File = None
+    """Folder that the scene's own path lies in."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,6 +110,8 @@ class TrainOptions(SceneOptions):
     """Kind of encoder; its settings are shown for the kind that is chosen."""
     head: Text = None
     """Kind of head; its settings are shown for the kind that is chosen."""
+    motion: Text = None
+    """Kind of motion: none, latent, offset, se3, se3_ambient, invertible or dct."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,7 +152,12 @@ class MeshOptions(RunOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class RenderOptions(RunOptions):
-    """Render the held-out camera, the training cameras and an orbit of a run."""
+    """Render the held-out camera and an orbit of a run; a fitted video at any size and time."""
+
+    fps: Number = None
+    """Frames per second of a fitted video, between those it was fitted to if there are more."""
+    scale: Number = None
+    """Size of a fitted video's frames, as a multiple of the clip's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,100 +203,9 @@ class DoctorOptions(CommonOptions):
     """Say what can run on this machine, and the line that mends what cannot."""
 
 
-def split_settings(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
-    """Takes ``--table.name value`` and ``--table.name=value`` out of a command line.
+@dataclass(frozen=True, kw_only=True)
+class ScenesOptions(CommonOptions):
+    """List the scene files: known captures, clips and meshes, and what runs them."""
 
-    A setting followed by another option, or by nothing, is a switch that is turned on.
-
-    Returns:
-        The other arguments, and dotted name to text.
-
-    >>> split_settings(["in", "--encoder.n-levels", "14", "--out", "run", "--hull.stabilise"])
-    (['in', '--out', 'run'], {'encoder.n_levels': '14', 'hull.stabilise': 'true'})
-    """
-    others: list[str] = []
-    settings: dict[str, str] = {}
-    rest = list(arguments)
-    while rest:
-        token = rest.pop(0)
-        name, has_value, value = token.partition("=")
-        if not (name.startswith("--") and "." in name):
-            others.append(token)
-            continue
-        if not has_value:
-            value = rest.pop(0) if rest and not rest[0].startswith("--") else "true"
-        settings[name[2:].replace("-", "_")] = value
-    return others, settings
-
-
-def parse_options(kind: type[Options], verb: str, arguments: Sequence[str]) -> Options:
-    """Returns a verb's options.
-
-    Raises:
-        UsageError: An option is unknown, or one that is needed is missing.
-    """
-    _check_names(kind, verb, arguments)
-    complaint = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(complaint):
-            return tyro.cli(kind, prog=f"resfields-ngp {verb}", args=list(arguments))
-    except SystemExit as stop:
-        if not stop.code:
-            raise
-        raise UsageError(_one_line(complaint.getvalue())) from None
-
-
-def print_help(kind: type, verb: str, config: Any) -> None:
-    """Prints a verb's options and, where it takes settings, those of a config with their values.
-
-    Args:
-        kind: The verb's options class.
-        verb: Its name.
-        config: A dataclass of tables, or None.
-    """
-    shown: Any = kind
-    if config is not None:
-        settings = Annotated[
-            type(config),
-            tyro.conf.arg(name=""),
-            tyro.conf.AvoidSubcommands,
-            tyro.conf.FlagConversionOff,
-        ]
-        shown = dataclasses.make_dataclass(
-            kind.__name__, [("settings", settings, config)], bases=(kind,), frozen=True
-        )
-        shown.__doc__ = kind.__doc__
-    hint = "\n\nItems of a list are separated by commas: --table.name a,b"
-    about = (kind.__doc__ or "") + (hint if config is not None else "")
-    with contextlib.suppress(SystemExit):
-        tyro.cli(shown, prog=f"resfields-ngp {verb}", description=about, args=["--help"])
-    sys.stdout.flush()
-
-
-def named_settings(options: Any) -> dict[str, str]:
-    """Returns the settings that short options stand for, also by their own SETTING_OF_OPTION."""
-    settings = getattr(options, "SETTING_OF_OPTION", SETTING_OF_OPTION)
-    return {
-        settings[field.name]: value
-        for field in dataclasses.fields(options)
-        if field.name in settings and (value := getattr(options, field.name)) is not None
-    }
-
-
-def _check_names(kind: type, verb: str, arguments: Sequence[str]) -> None:
-    fields = [field.name for field in dataclasses.fields(kind)]
-    names = ["frames" if name == "mesh_frames" else name for name in fields]
-    for token in arguments:
-        name = token.partition("=")[0][2:].replace("-", "_")
-        if token.startswith("--") and name not in (*names, "help", ""):
-            hint = nearest(name, names).replace('"', '"--', 1).replace("_", "-")
-            raise UsageError(
-                f'unknown option "{token.partition("=")[0]}"{hint}'
-                f" (see resfields-ngp {verb} --help)"
-            )
-
-
-def _one_line(box: str) -> str:
-    """Returns the text of a message drawn in a box."""
-    text = " ".join(re.sub(r"[\u2500-\u257f\u2022]", " ", box).split())
-    return text.partition(" For full helptext")[0]
+    data: File = None
+    """Folder of the data; whether each scene's is there is shown then."""

@@ -99,6 +99,7 @@ class TensorBoardReport:
         values |= {
             "samples_per_ray": progress.samples_per_ray,
             "rays_per_second": progress.rays_per_second,
+            "samples_per_second": progress.samples_per_second,
         }
         if progress.test_psnr is not None:
             values["held_out_psnr"] = progress.test_psnr
@@ -130,8 +131,11 @@ def line(progress: TrainingProgress) -> str:
     ]
     if progress.test_psnr is not None:
         parts.append(f"held-out {progress.test_psnr:.2f} dB")
-    parts.append(f"{progress.samples_per_ray:.1f} samples/ray")
-    parts.append(f"{progress.rays_per_second:.0f} rays/s")
+    if progress.samples_per_ray:
+        parts.append(f"{progress.samples_per_ray:.1f} samples/ray")
+        parts.append(f"{progress.rays_per_second:.0f} rays/s")
+    else:
+        parts.append(f"{progress.samples_per_second:.0f} samples/s")
     return "  ".join(parts)
 
 

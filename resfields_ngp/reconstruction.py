@@ -19,7 +19,8 @@ from .hull import Hull, build_hull
 from .occupancy import Occupancy
 from .pixels import PixelSource
 from .records import ModelSpace
-from .training import Progress, Trainer, compile_kernels, fit, restore_model
+from .tasks.capture import CaptureTask, restore_model
+from .training import Progress, Trainer, train_task
 
 if TYPE_CHECKING:
     from .config import Config
@@ -79,16 +80,13 @@ def train(
     generator = torch.Generator().manual_seed(config.training.seed)
     field, occupancy = _build(config, hull, capture.n_frames, backend, generator, capture.has_masks)
     source = PixelSource(capture, hull.space, capture.views, config.capture.use_depth)
-    trainer = Trainer(config.training, config.losses, field, occupancy, source, capture.n_frames)
-    if resume and (found := run.latest_checkpoint()):
-        trainer.restore(*found)
-        run.drop_metrics_after(trainer.step_count)
     test_source = (
         PixelSource(capture, hull.space, (capture.test_view,)) if capture.test_view else None
     )
+    parts = (config.training, config.losses, field, occupancy, source, capture.n_frames)
+    trainer = Trainer(config.training, CaptureTask(*parts, test_source))
     _describe(run, capture, hull.space)
-    compile_kernels(trainer)
-    fit(trainer, run, test_source, report, should_stop)
+    train_task(trainer, run, report, resume, should_stop)
     return Reconstruction(
         field,
         occupancy,
@@ -153,9 +151,8 @@ def _build(
     has_masks: bool,
 ) -> tuple[Field, Occupancy]:
     """Returns a fresh field and occupancy."""
-    field = Field(
-        config.encoder, config.network, config.head, config.residual, n_frames, generator, backend
-    )
+    parts = (config.encoder, config.network, config.head, config.residual)
+    field = Field(*parts, n_frames, generator, backend, config.motion)
     return field, Occupancy(hull, config.occupancy, has_masks)
 
 

@@ -195,3 +195,15 @@ class ModelSpace:
         """Returns (N, 3) world positions in model space at a frame; the inverse of `to_world`."""
         matrix = np.linalg.inv(self.world_from_frame(frame))
         return positions @ matrix[:3, :3].T + matrix[:3, 3]
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What one training step computed."""
+
+    losses: dict[str, Tensor]
+    """Weighted terms, by name; their sum is what is minimised."""
+    n_samples: int
+    """Samples on the rays, or the points, pixels or vertices of the batch."""
+    n_rays: int = 0
+    """Rays of the batch; 0 for tasks without rays."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from rich.console import Console
 from rich.table import Table
@@ -17,7 +19,11 @@ if TYPE_CHECKING:
     from .datasets.base import Capture
     from .inspection import Inspection
     from .reconstruction import Reconstruction
+    from .schedules import ScheduleConfig
+    from .tasks.base import Task
     from .training import Progress
+
+Result = TypeVar("Result")
 
 # Wide enough for tables where standard output is a file.
 _CONSOLE = Console(width=None if sys.stdout.isatty() else 160)
@@ -41,7 +47,8 @@ def _parameter_count(config: Config, n_frames: int) -> int:
     from .field import Field
 
     parts = (config.encoder, config.network, config.head, config.residual)
-    field = Field(*parts, n_frames, torch.Generator(), open_backend("reference", "cpu"))
+    backend = open_backend("reference", "cpu")
+    field = Field(*parts, n_frames, torch.Generator(), backend, config.motion)
     return sum(parameter.numel() for parameter in field.parameters())
 
 
@@ -62,9 +69,27 @@ def train(
     Returns:
         The exit code, above 0 where training was stopped, and what was fitted.
     """
+    from .reconstruction import train
+
+    return _watched(run, lambda report, stop: train(config, capture, run, report, resume, stop))
+
+
+def fit(config: ScheduleConfig, task: Task, run: RunFolder, resume: bool) -> int:
+    """Trains a task; returns the exit code, above 0 where training was stopped."""
+    from .training import Trainer, train_task
+
+    trainer = Trainer(config, task)
+    train = partial(train_task, trainer, run)
+    return _watched(run, lambda report, stop: train(report, resume, stop))[0]
+
+
+def _watched(
+    run: RunFolder,
+    train: Callable[[Callable[[Progress], None], Callable[[], bool]], Result],
+) -> tuple[int, Result]:
+    """Trains with progress shown, until done or interrupted; returns the exit code too."""
     from .interruption import stop_on_signals
     from .progress import ProgressReport, TensorBoardReport
-    from .reconstruction import train
 
     with stop_on_signals() as stop, ProgressReport() as line:
         curves = TensorBoardReport(run.path / "tensorboard")
@@ -73,12 +98,12 @@ def train(
             line(progress)
             curves(progress)
 
-        reconstruction = train(config, capture, run, report, resume, stop)
+        result = train(report, stop)
     if stop():
         say(f"stopped and saved; go on with the same --out {run.path} and --resume")
     else:
         say(f"checkpoints: {run.checkpoints}")
-    return stop.exit_code, reconstruction
+    return stop.exit_code, result
 
 
 def mesh(config: Config, reconstruction: Reconstruction, run: RunFolder) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
@@ -20,23 +18,12 @@ from .losses import (
     sparseness_loss,
 )
 from .occupancy import Occupancy
-from .records import Batch, FrameSlices, Rays
+from .records import Batch, FrameSlices, Rays, StepResult
 from .rendering import Shading, render_samples
+from .resfield import temporal_roughness
 
 N_FREE_POINTS = 1024
 """Random points per step for the losses that hold everywhere in the box."""
-
-
-@dataclass(frozen=True)
-class StepResult:
-    """What one step computed."""
-
-    losses: dict[str, Tensor]
-    """Weighted terms, by name; their sum is what is minimised."""
-    n_samples: int
-    """Samples on the rays."""
-    n_rays: int
-    """Rays of the batch."""
 
 
 def render_step(
@@ -69,6 +56,8 @@ def render_step(
         losses["depth"] = config.depth * depth_loss(
             rendering.depths, rendering.opacities, batch.depths
         )
+    if config.smoothness:
+        losses["smoothness"] = config.smoothness * temporal_roughness(field)
     if field.head.n_tangents:
         losses |= _surface_losses(
             field, occupancy, shading, samples.slices, config, fraction, generator

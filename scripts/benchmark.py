@@ -24,8 +24,8 @@ Settings = dict[str, Any]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command and returns the exit code, that of ``resfields-ngp`` for the same error."""
+    from resfields_ngp.arguments import split_settings
     from resfields_ngp.cli import describe, exit_code
-    from resfields_ngp.options import split_settings
 
     given, settings = split_settings(sys.argv[1:] if arguments is None else arguments)
     options = _parser().parse_args(given)

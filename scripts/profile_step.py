@@ -31,8 +31,8 @@ _FAR = 1_000_000
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the profile and returns the exit code, that of ``resfields-ngp`` for the same error."""
+    from resfields_ngp.arguments import split_settings
     from resfields_ngp.cli import describe, exit_code
-    from resfields_ngp.options import split_settings
 
     given, settings = split_settings(sys.argv[1:] if arguments is None else arguments)
     options = _parser().parse_args(given)
@@ -143,6 +143,7 @@ def _resumed(run_path: Path, backend: str, fraction: float, watch: Any) -> tuple
     from resfields_ngp.occupancy import Occupancy
     from resfields_ngp.pixels import PixelSource
     from resfields_ngp.run_folder import RunFolder
+    from resfields_ngp.tasks.capture import CaptureTask
     from resfields_ngp.training import Trainer
 
     run = RunFolder.open(run_path)
@@ -154,11 +155,12 @@ def _resumed(run_path: Path, backend: str, fraction: float, watch: Any) -> tuple
     hull = build_hull(capture, config.hull)
     parts = (config.encoder, config.network, config.head, config.residual)
     kernels = TimedBackend(open_backend(backend, "cpu"), watch)
-    field = Field(*parts, capture.n_frames, torch.Generator(), kernels)
+    field = Field(*parts, capture.n_frames, torch.Generator(), kernels, config.motion)
     occupancy = Occupancy(hull, config.occupancy, capture.has_masks)
     source = PixelSource(capture, hull.space, capture.views, config.capture.use_depth)
     training = dataclasses.replace(config.training, steps=_FAR)
-    trainer = Trainer(training, config.losses, field, occupancy, source, capture.n_frames)
+    task = CaptureTask(training, config.losses, field, occupancy, source, capture.n_frames)
+    trainer = Trainer(training, task)
     tensors, state = found
     trainer.restore(tensors, {**state, "step": round(fraction * _FAR)})
     return capture.name, trainer

@@ -10,12 +10,13 @@ import pytest
 import torch
 
 from resfields_ngp import __version__
+from resfields_ngp.arguments import split_settings
 from resfields_ngp.backends import BackendUnavailable
 from resfields_ngp.checkpoint import CheckpointError
 from resfields_ngp.cli import VERBS, describe, exit_code, main
 from resfields_ngp.config_tree import ConfigError
 from resfields_ngp.datasets.base import CaptureError
-from resfields_ngp.options import UsageError, split_settings
+from resfields_ngp.options import UsageError
 from resfields_ngp.run_folder import RunFolderError
 
 

@@ -16,24 +16,29 @@ import pytest
 from resfields_ngp.config import PRESETS, Config, SynthConfig, load_config, read_scene
 from resfields_ngp.config_tree import ConfigError, apply_table, nested, to_table
 from resfields_ngp.encoders import ENCODERS
-from resfields_ngp.heads import HEADS
+from resfields_ngp.heads import HEADS, RadianceHead
+from resfields_ngp.motion import MOTIONS
 from resfields_ngp.options import SETTING_OF_OPTION
+from resfields_ngp.tasks import TASKS
 
 SCENES = sorted((Path(__file__).parents[1] / "scenes").glob("*.toml"))
 
 
 def _config_classes() -> Iterator[type]:
-    """Yields every config dataclass of the tree, alternatives included."""
-    for hint in get_type_hints(Config).values():
-        yield from get_args(hint) or (hint,)
+    """Yields every config dataclass of the trees, alternatives included, each once."""
+    trees = [Config, SynthConfig, *(task.Config for task in TASKS.values())]
+    hints = [hint for tree in trees for hint in (tree, *get_type_hints(tree).values())]
+    found = [cls for hint in hints for cls in (get_args(hint) or (hint,))]
+    yield from dict.fromkeys(cls for cls in found if dataclasses.is_dataclass(cls))
 
 
 def _documented(cls: type) -> set[str]:
-    """Returns the fields of a dataclass that are followed by a docstring."""
+    """Returns the fields of a dataclass, inherited ones too, that are followed by a docstring."""
+    inherited = [_documented(base) for base in cls.__bases__ if dataclasses.is_dataclass(base)]
     body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]
     assert isinstance(body, ast.ClassDef)
     pairs = zip(body.body, body.body[1:], strict=False)
-    return {
+    return set().union(*inherited) | {
         field.target.id
         for field, text in pairs
         if isinstance(field, ast.AnnAssign)
@@ -73,8 +78,10 @@ def test_presets_differ_and_standard_is_the_defaults():
 @pytest.mark.parametrize("scene", SCENES, ids=lambda path: path.stem)
 def test_every_scene_loads_and_says_only_what_differs(scene: Path):
     table = read_scene(scene)
-    assert isinstance(load_config(scene), Config)
-    assert "path" not in table.get("capture", {})
+    task = table.get("task")
+    kind, input_table = (TASKS[task].Config, "input") if task else (Config, "capture")
+    assert isinstance(load_config(scene, base=kind()), kind)
+    assert not Path(table.get(input_table, {}).get("path", "")).is_absolute()
 
 
 @pytest.mark.parametrize("kind", ENCODERS)
@@ -83,9 +90,21 @@ def test_every_encoder_is_picked_by_its_kind(kind: str):
     assert config.encoder.kind == kind
 
 
-@pytest.mark.parametrize("kind", HEADS)
+@pytest.mark.parametrize("kind", [k for k in HEADS if issubclass(HEADS[k], RadianceHead)])
 def test_every_head_is_picked_by_its_kind(kind: str):
     assert load_config(overrides={"head": {"kind": kind}}).head.kind == kind
+
+
+@pytest.mark.parametrize("kind", MOTIONS)
+def test_every_motion_is_picked_by_its_kind(kind: str):
+    assert load_config(overrides={"motion": {"kind": kind}}).motion.kind == kind
+
+
+def test_a_motions_network_has_settings_of_its_own():
+    settings = {"motion.kind": "se3", "motion.network.n_code": "3"}
+    config = load_config(overrides=nested(settings))
+    assert config.motion.network.n_code == 3
+    assert apply_table(Config(), json.loads(json.dumps(to_table(config))), "json") == config
 
 
 def test_later_sources_win(tmp_path: Path):
@@ -133,6 +152,8 @@ def test_every_setting_is_frozen_and_documented(cls: type[Any]):
 
 def test_short_options_stand_for_settings_that_exist():
     table = to_table(Config()) | to_table(SynthConfig())
+    for task in TASKS.values():
+        table |= to_table(task.Config())
     for name in SETTING_OF_OPTION.values():
         inner: Any = table
         for key in name.split("."):

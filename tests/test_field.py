@@ -5,7 +5,7 @@ import torch
 
 from resfields_ngp.backends import open_backend
 from resfields_ngp.encoders import FrequencyConfig, HashGrid4DConfig, HashGridConfig
-from resfields_ngp.field import Field, NetworkConfig, position_jets
+from resfields_ngp.field import Field, NetworkConfig
 from resfields_ngp.heads import NerfConfig, NeusConfig
 from resfields_ngp.records import FrameSlices
 from resfields_ngp.resfield import ResFieldConfig
@@ -44,12 +44,6 @@ def make_field(
 
 def positions(n: int = 20) -> torch.Tensor:
     return torch.rand(n, 3, generator=seeded(2))
-
-
-def test_position_jets_run_from_minus_one_to_one():
-    points = torch.tensor([[0.0, 0.5, 1.0]])
-    assert position_jets(points, 0).tolist() == [[[-1.0, 0.0, 1.0]]]
-    assert torch.equal(position_jets(points, 3)[0, 1:], 2.0 * torch.eye(3))
 
 
 @each_backend

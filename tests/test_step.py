@@ -95,6 +95,11 @@ def test_a_weight_of_zero_switches_its_term_off(setting: str, gone: set[str]):
     assert gone <= set(step()[0].losses)
 
 
+def test_smoothness_is_asked_of_coefficients_only_where_wanted():
+    losses = step(replace(LOSSES, smoothness=0.5))[0].losses
+    assert losses["smoothness"] > 0 and "smoothness" not in step()[0].losses
+
+
 def test_terms_are_weighted():
     once, twice = (step(replace(LOSSES, eikonal=w))[0].losses["eikonal"] for w in (0.1, 0.2))
     assert torch.allclose(twice, 2.0 * once)

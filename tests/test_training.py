@@ -20,14 +20,9 @@ from resfields_ngp.losses import LossConfig
 from resfields_ngp.occupancy import OccupancyConfig
 from resfields_ngp.pixels import PixelSource
 from resfields_ngp.rendering import render, render_samples
-from resfields_ngp.training import (
-    Trainer,
-    TrainingConfig,
-    TrainingError,
-    fit,
-    held_out_psnr,
-    restore_model,
-)
+from resfields_ngp.schedules import TrainingConfig
+from resfields_ngp.tasks.capture import CaptureTask, held_out_psnr, restore_model
+from resfields_ngp.training import Trainer, TrainingError, fit
 
 OCCUPANCY = OccupancyConfig(
     band=4.0, min_band=0.25, step=1.0, min_step=0.002, max_step=0.03, stretch=2.0, refresh_every=2
@@ -72,7 +67,13 @@ def make_trainer(
     source.has_masks = has_masks
     field = small_field(open_backend(backend, "cpu"), head)
     config = TrainingConfig(**(SETTINGS | settings))
-    return Trainer(config, LOSSES, field, ball_occupancy(OCCUPANCY, has_masks), source, N_FRAMES)
+    occupancy = ball_occupancy(OCCUPANCY, has_masks)
+    return Trainer(config, CaptureTask(config, LOSSES, field, occupancy, source, N_FRAMES))
+
+
+def task_of(trainer: Trainer) -> CaptureTask:
+    assert isinstance(trainer.task, CaptureTask)
+    return trainer.task
 
 
 def run_fit(trainer: Trainer, **options) -> tuple[bool, StandInRun]:
@@ -81,7 +82,7 @@ def run_fit(trainer: Trainer, **options) -> tuple[bool, StandInRun]:
 
 
 def parameters(trainer: Trainer) -> dict[str, torch.Tensor]:
-    return {name: value.clone() for name, value in trainer.field.state_dict().items()}
+    return {name: value.clone() for name, value in trainer.task.field.state_dict().items()}
 
 
 @pytest.mark.parametrize("head", ["neus", "nerf"])
@@ -91,8 +92,8 @@ def test_a_budget_of_steps_is_used_to_the_last(head: str, has_masks: bool):
     completed, run = run_fit(trainer)
     assert completed and trainer.step_count == 6 and trainer.fraction == 1.0
     assert run.steps[-1] == 6 and run.metrics[-1]["step"] == 6
-    assert trainer.field.trained_fraction == 1.0
-    for name, value in trainer.field.named_parameters():
+    assert trainer.task.field.trained_fraction == 1.0
+    for name, value in trainer.task.field.named_parameters():
         assert torch.isfinite(value).all(), name
 
 
@@ -118,23 +119,25 @@ def test_progress_is_reported_with_losses_and_held_out_quality():
     capture, reports = ball_capture(), []
     source = PixelSource(capture, ball_space(), capture.views[:1])
     trainer = make_trainer()
-    _, run = run_fit(trainer, test_source=source, report=reports.append)
+    task_of(trainer).test_source = source
+    _, run = run_fit(trainer, report=reports.append)
     last = reports[-1]
     assert (last.step, last.n_steps, last.fraction) == (6, 6, 1.0)
     assert set(last.losses) >= {"colour", "mask", "eikonal"}
-    assert last.test_psnr == pytest.approx(held_out_psnr(trainer, source), abs=0.5)
+    assert last.test_psnr == pytest.approx(held_out_psnr(task_of(trainer), source), abs=0.5)
     assert run.metrics[-1]["losses"] == last.losses
 
 
 def frames_drawn(frames_per_batch: int, n_steps: int) -> list[tuple[int, ...]]:
     trainer = make_trainer(frames_per_batch=frames_per_batch, steps=n_steps)
-    drawn, draw = [], trainer.source.draw
+    source = task_of(trainer).source
+    drawn, draw = [], source.draw
 
     def recording(frames, *arguments):
         drawn.append(frames)
         return draw(frames, *arguments)
 
-    trainer.source.draw = recording
+    source.draw = recording
     run_fit(trainer)
     return drawn
 
@@ -157,7 +160,7 @@ def test_a_nan_stops_with_term_and_step(backend: str, has_masks: bool, warmup_st
     for _ in range(3):
         trainer.advance()
     trainer.step_count = 0 if warmup_steps else 3
-    trainer.field.trunk.weights.base.data[0] = math.nan
+    task_of(trainer).field.trunk.weights.base.data[0] = math.nan
     before = parameters(trainer)
     with pytest.raises(TrainingError, match=rf"step {trainer.step_count}: the \w+ loss is nan"):
         trainer.advance()
@@ -198,16 +201,17 @@ def test_a_checkpoint_of_one_backend_renders_the_same_in_the_other(first: str, s
     trainer, other = make_trainer(first, **settings), make_trainer(second, seed=9)
     run_fit(trainer)
     # A settled cache: walks through the jagged one of an unfinished field magnify rounding.
-    trainer.occupancy.distances.copy_(trainer.occupancy.hull)
-    restore_model(other.field, other.occupancy, trainer.state()[0])
-    batch = trainer.source.draw((0, 1), 120, 0.7, seeded(5))
-    one, two = (render(t.field, t.occupancy, batch.rays, 0.2) for t in (trainer, other))
+    tasks = task_of(trainer), task_of(other)
+    tasks[0].occupancy.distances.copy_(tasks[0].occupancy.hull)
+    restore_model(tasks[1].field, tasks[1].occupancy, trainer.state()[0])
+    batch = tasks[0].source.draw((0, 1), 120, 0.7, seeded(5))
+    one, two = (render(task.field, task.occupancy, batch.rays, 0.2) for task in tasks)
     assert one.opacities.max() > 0.1
     # Now and then a step at the very edge of the band falls on either side of it. The same samples
     # give the same picture to rounding.
     assert (one.rgbs - two.rgbs).square().mean().sqrt() < 0.01  # 40 dB
-    samples = trainer.occupancy.march(batch.rays, trainer.field.backend, SHARP, None)
-    pictures = [render_samples(t.field, batch.rays, samples, 1.0, 0.2)[0] for t in (trainer, other)]
+    samples = tasks[0].occupancy.march(batch.rays, tasks[0].field.backend, SHARP, None)
+    pictures = [render_samples(task.field, batch.rays, samples, 1.0, 0.2)[0] for task in tasks]
     for name in ("rgbs", "opacities", "depths", "normals"):
         one, two = (getattr(picture, name) for picture in pictures)
         assert torch.allclose(one, two, atol=2e-4), name

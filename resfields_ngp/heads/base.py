@@ -1,4 +1,4 @@
-"""What every head gives: alphas, colours and a level set, from the geometry network's outputs."""
+"""What heads give from a network's outputs: any signal, a level set, alphas and colours."""
 
 from __future__ import annotations
 
@@ -72,18 +72,30 @@ class _Take(torch.autograd.Function):
 
 
 class Head(nn.Module):
-    """Turns the geometry network's outputs into what renderer and mesher need.
-
-    The renderer knows only alphas.
-    """
+    """Reads the outputs of a network as a signal."""
 
     n_outputs: int
-    """Outputs of the geometry network that this head reads."""
+    """Outputs of the network that this head reads."""
     n_tangents: int
     """3 where training needs the outputs' derivatives by position, else 0."""
 
     output_scales: Tensor
-    """(n_outputs,) factors of the geometry network's outputs: how far a step moves each."""
+    """(n_outputs,) factors of the network's outputs: how far a step moves each."""
+
+
+class SurfaceHead(Head):
+    """A head whose signal has a surface."""
+
+    @abstractmethod
+    def levels(
+        self,
+        values: Tensor,  # (N, n_outputs)
+    ) -> Tensor:  # (N,)
+        """Returns a function negative inside and 0 on the surface; model units if a distance."""
+
+
+class RadianceHead(SurfaceHead):
+    """Turns the geometry network's outputs into what the renderer needs; it knows only alphas."""
 
     @abstractmethod
     def sharpness(self, fraction: float) -> Tensor | float:
@@ -108,13 +120,6 @@ class Head(nn.Module):
         backend: Backend,
     ) -> Tensor:  # (N, 3)
         """Returns colours in [0, 1]."""
-
-    @abstractmethod
-    def levels(
-        self,
-        values: Tensor,  # (N, n_outputs)
-    ) -> Tensor:  # (N,)
-        """Returns a function negative inside and 0 on the surface; model units if a distance."""
 
 
 def unit(

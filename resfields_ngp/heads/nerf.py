@@ -12,7 +12,7 @@ from ..backends.base import Backend, MlpSpec
 from ..mlp import ResFieldMlp
 from ..records import FrameSlices
 from ..resfield import ResFieldConfig
-from .base import Head, Outputs, network_rgbs
+from .base import Outputs, RadianceHead, network_rgbs
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class NerfConfig:
             raise ValueError(f"head.view_degree is {self.view_degree}; allowed: 0 to 4")
 
 
-class NerfHead(Head):
+class NerfHead(RadianceHead):
     """``density = 10 exp(output)``, thin at the start; colour from features and direction."""
 
     Config = NerfConfig

@@ -18,7 +18,7 @@ from ..backends.base import Backend, MlpSpec
 from ..mlp import ResFieldMlp
 from ..records import FrameSlices
 from ..resfield import ResFieldConfig
-from .base import Head, Outputs, network_rgbs, unit
+from .base import Outputs, RadianceHead, network_rgbs, unit
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class NeusConfig:
             raise ValueError(f"head.view_degree is {self.view_degree}; allowed: 0 to 4")
 
 
-class NeusHead(Head):
+class NeusHead(RadianceHead):
     """NeuS and VolSDF opacity, colour from features, normal and (optionally) view direction."""
 
     Config = NeusConfig

@@ -20,6 +20,7 @@ from torch import Tensor
 from resfields_ngp import step
 from resfields_ngp.backends import Backend
 from resfields_ngp.resfield import ResidualWeights
+from resfields_ngp.tasks.capture import CaptureTask
 from resfields_ngp.training import Trainer
 
 REFRESH = "occupancy refresh"
@@ -136,11 +137,13 @@ class TimedBackend(Backend):
 @contextmanager
 def timed_steps(trainer: Trainer, watch: Stopwatch) -> Iterator[None]:
     """Times the steps that a trainer with a `TimedBackend` takes meanwhile."""
-    head, occupancy = trainer.field.head, trainer.occupancy
+    task = trainer.task
+    assert isinstance(task, CaptureTask), task
+    head, occupancy = task.field.head, task.occupancy
     losses = [name for name in vars(step) if name.endswith("_loss")]
     targets = [
         (trainer, "advance", REST_FORWARD),
-        (trainer.source, "draw", "draw rays"),
+        (task.source, "draw", "draw rays"),
         (trainer.optimiser, "step", "optimiser"),
         (Tensor, "backward", REST_BACKWARD),
         (ResidualWeights, "forward", "residual weights, forward"),

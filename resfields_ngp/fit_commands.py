@@ -1,0 +1,112 @@
+"""The verb ``fit``, and what other verbs do on a run that it made."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from . import stages
+from .config import load_config
+from .config_tree import apply_table, nearest, nested, to_table
+from .fit_options import FitOptions
+from .options import RunOptions, UsageError
+from .progress import counting
+from .run_folder import RunFolder
+from .scenes import placed
+from .tasks import TASKS, FitTask
+
+Settings = Mapping[str, str]
+"""Dotted name to text, from the command line."""
+
+
+def fit(options: FitOptions, settings: Settings) -> int:
+    """Fits a task's signal, writes its results and says where they are."""
+    from .backends import open_backend
+    from .reconstruction import use_threads
+
+    kind = task_kind(options.task)
+    config = _config(kind, options, settings)
+    use_threads(config.training.threads)
+    backend = open_backend(config.training.backend, config.training.device)
+    task = kind.open(config, backend)
+    run = RunFolder.create(options.out, to_table(config), options.resume, options.overwrite)
+    code = stages.fit(config.training, task, run, options.resume)
+    if code:
+        return code
+    with counting("results") as report:
+        lines = task.deliver(run, report)
+    for line in lines:
+        stages.say(line)
+    return 0
+
+
+def is_fit(run: Path) -> bool:
+    """Returns whether a run folder was made by ``fit``."""
+    return "task" in RunFolder.open(run).settings()
+
+
+def revisit(verb: str, options: RunOptions, settings: Settings) -> int:
+    """Does what a verb means for a run of ``fit``.
+
+    Raises:
+        UsageError: It means nothing there.
+    """
+    from .backends import open_backend
+    from .reconstruction import use_threads
+
+    run = RunFolder.open(options.run)
+    table = run.settings()
+    kind = task_kind(table["task"])
+    if verb not in kind.revisits:
+        allowed = ", ".join(kind.revisits) or "none"
+        raise UsageError(
+            f"{run.path}: a run of fit {table['task']}, where {verb} has nothing to do"
+            f" (verbs that have: {allowed})"
+        )
+    stored = apply_table(kind.Config(), table, str(run.config_path))
+    config: Any = apply_table(stored, nested(settings), "command line")
+    use_threads(config.training.threads)
+    backend = open_backend(config.training.backend, config.training.device)
+    with counting(verb) as report:
+        lines = kind.revisits[verb](run, config, backend, report)
+    for line in lines:
+        stages.say(line)
+    return 0
+
+
+def task_kind(name: str) -> type[FitTask]:
+    """Returns the class of a task.
+
+    Raises:
+        UsageError: There is none of this name.
+    """
+    if name not in TASKS:
+        raise UsageError(
+            f'fit: unknown task "{name}"{nearest(name, list(TASKS))} (allowed: {", ".join(TASKS)})'
+        )
+    return TASKS[name]
+
+
+def _config(kind: type[FitTask], options: FitOptions, settings: Settings) -> Any:
+    """Returns the settings of a fit; a resumed one's own where no scene is named.
+
+    Raises:
+        UsageError: Nothing names an input, or options exclude each other.
+    """
+    if options.resume and options.overwrite:
+        raise UsageError("--resume and --overwrite exclude each other; pass one of them")
+    if options.seconds is not None and options.steps is not None:
+        raise UsageError("--seconds and --steps exclude each other; pass one of them")
+    scene, stored = options.scene, RunFolder(options.out).config_path
+    if options.resume and scene is None and stored.is_file():
+        scene = stored
+    if "training.seconds" in settings:
+        settings = {**settings, "training.steps": "0"}
+    config: Any = load_config(scene, None, nested(settings), kind.Config())
+    if not config.input.path:
+        raise UsageError("nothing to fit is named; pass its path, or a scene with input.path")
+    data = None if options.input is not None else options.data
+    path = placed(config.input.path, data)
+    return dataclasses.replace(config, input=dataclasses.replace(config.input, path=path))

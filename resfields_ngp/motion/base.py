@@ -1,0 +1,158 @@
+"""What every motion model gives: where a point of a frame lies in the reference, and more inputs.
+
+Vocabulary
+    reference   the space that all frames share: the shape at rest, the canonical space.
+    extras      what the geometry network sees besides: a frame's code, ambient coordinates.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ..backends.base import Backend, MlpSpec
+from ..mlp import ResFieldMlp
+from ..records import FrameSlices, frame_time
+from ..resfield import ResFieldConfig, TimeCoefficients
+from . import jets
+
+
+@dataclass(frozen=True)
+class Warped:
+    """Points of some frames, moved to the reference."""
+
+    positions: Tensor
+    """(N, 1 + D, 3) jets of the positions in the reference, by position in the frame."""
+    extras: Tensor
+    """(N, 1 + D, n_extras) jets of further inputs of the geometry network."""
+
+
+class Motion(nn.Module):
+    """How things move: a map from every frame to the reference."""
+
+    n_extras: int = 0
+    """Further inputs that the geometry network receives."""
+    is_warp: bool = True
+    """False where positions stay as they are."""
+    is_two_way: bool = False
+    """True where `from_reference` leads back with the same parameters."""
+
+    @abstractmethod
+    def forward(
+        self,
+        positions: Tensor,  # (N, 1 + D, 3) jets, model space
+        slices: FrameSlices,
+        backend: Backend,
+        released: float,
+    ) -> Warped:
+        """Returns the points in the reference; `released` in [0, 1] is as for encoders.
+
+        Differentiable in positions and parameters.
+        """
+
+    def from_reference(
+        self, positions: Tensor, slices: FrameSlices, backend: Backend, released: float
+    ) -> Tensor:  # (N, 1 + D, 3)
+        """Returns where points of the reference lie at their rows' frames; see `is_two_way`."""
+        raise NotImplementedError(f"{type(self).__name__} leads one way only")
+
+
+@dataclass(frozen=True)
+class MotionNetworkConfig:
+    """A network from positions and frames to the parameters of a motion."""
+
+    n_neurons: int = 64
+    """Width of the hidden layers, a multiple of 16 up to 128."""
+    n_hidden_layers: int = 2
+    """Hidden layers."""
+    n_frequencies: int = 4
+    """Octaves of the positions that the network sees; 0: the positions only."""
+    n_times: int = 0
+    """Octaves of the time that the network sees; 0: no time."""
+    n_code: int = 8
+    """Numbers in the latent code of a frame; 0: no code."""
+    use_residual: bool = True
+    """Let the network's weights change over time as the `residual` table says."""
+
+    def __post_init__(self) -> None:
+        if self.n_neurons % 16 or not 16 <= self.n_neurons <= 128:
+            raise ValueError(
+                f"motion.network.n_neurons is {self.n_neurons}; allowed: 16, 32, .. 128"
+            )
+        for name in ("n_hidden_layers", "n_frequencies", "n_times", "n_code"):
+            if not 0 <= getattr(self, name) <= 128:
+                raise ValueError(
+                    f"motion.network.{name} is {getattr(self, name)}; allowed: 0 to 128"
+                )
+
+
+class FrameInputs(nn.Module):
+    """What a network is told about a frame: its time in octaves, and a learned code."""
+
+    times: Tensor
+    """(n_frames, 2 n_times + 1) or (n_frames, 0)."""
+
+    def __init__(
+        self, n_times: int, n_code: int, n_frames: int, generator: torch.Generator
+    ) -> None:
+        super().__init__()
+        self.n_features = n_code + (2 * n_times + 1 if n_times else 0)
+        times = torch.tensor([[frame_time(i, n_frames)] for i in range(n_frames)])
+        octaves = jets.octaves(times[:, None], n_times, n_times)[:, 0]
+        features = torch.cat([2.0 * times - 1.0, octaves], dim=1) if n_times else octaves
+        self.register_buffer("times", features, persistent=False)
+        if n_code:
+            self.codes = TimeCoefficients(n_frames, (n_code,), ResFieldConfig())
+            self.codes.knots.data.normal_(0.0, 0.1, generator=generator)
+
+    def forward(self, frames: tuple[int, ...]) -> Tensor:
+        """Returns (T, n_features) inputs of some frames."""
+        times = self.times[list(frames)]
+        return torch.cat([times, self.codes(frames)], dim=1) if hasattr(self, "codes") else times
+
+
+class MotionNetwork(nn.Module):
+    """A ResField network over positions and frames; its outputs are 0 at the start."""
+
+    def __init__(
+        self,
+        config: MotionNetworkConfig,
+        n_coordinates: int,
+        n_outputs: int,
+        n_frames: int,
+        residual: ResFieldConfig,
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.frame_inputs = FrameInputs(config.n_times, config.n_code, n_frames, generator)
+        n_inputs = n_coordinates * (1 + 2 * config.n_frequencies) + self.frame_inputs.n_features
+        spec = MlpSpec(n_inputs, n_outputs, config.n_neurons, config.n_hidden_layers)
+        chosen = residual if config.use_residual else ResFieldConfig(rank=0)
+        self.mlp = ResFieldMlp(spec, n_frames, chosen, generator)
+        self.mlp.weights.base.data[spec.offsets[-2] :] = 0.0
+
+    def forward(
+        self,
+        coordinates: Tensor,  # (N, 1 + D, n_coordinates) jets, in [0, 1]
+        slices: FrameSlices,
+        backend: Backend,
+        released: float,
+        told: tuple[int, ...] | None = None,
+    ) -> Tensor:  # (N, 1 + D, n_outputs)
+        """Returns the outputs; `told` are frames whose times and codes it sees in place of its own.
+
+        Half of the octaves take part from the start, the others as they are released.
+        """
+        n_octaves = self.config.n_frequencies
+        active = n_octaves * (0.5 + 0.5 * released)
+        frames = self.frame_inputs(told or slices.frames)
+        parts = [
+            2.0 * coordinates - jets.of_constant(1.0, coordinates),
+            jets.octaves(coordinates, n_octaves, active),
+            jets.of_frames(frames, slices, coordinates.shape[1] - 1),
+        ]
+        return self.mlp(torch.cat(parts, dim=2), slices, backend)

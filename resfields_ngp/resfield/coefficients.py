@@ -1,0 +1,114 @@
+"""Coefficients: what changes over time, one row a knot, and how frames take from knots."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from ..config_tree import ConfigError
+from .config import ResFieldConfig
+
+
+def knot_weights(n_frames: int, n_knots: int) -> Tensor:
+    """Returns (n_frames, n_knots) weights of linear interpolation between evenly spaced knots.
+
+    Raises:
+        ConfigError: There are more knots than frames.
+
+    >>> knot_weights(3, 2).tolist()
+    [[1.0, 0.0], [0.5, 0.5], [0.0, 1.0]]
+    """
+    if not 1 <= n_knots <= n_frames:
+        raise ConfigError(
+            f"residual.n_knots is {n_knots}; allowed: 1 to the number of frames, {n_frames}"
+        )
+    weights = torch.zeros(n_frames, n_knots)
+    for frame in range(n_frames):
+        # Multiplied first: a frame at a knot is there exactly and takes nothing from others.
+        at = frame * (n_knots - 1) / max(n_frames - 1, 1)
+        low = min(int(at), max(n_knots - 2, 0))
+        weights[frame, low] = 1.0 - (at - low)
+        if n_knots > 1:
+            weights[frame, low + 1] += at - low
+    return weights
+
+
+def segment_weights(n_frames: int, n_segments: int) -> Tensor:
+    """Returns (n_frames, n_segments), 1 where a frame lies in one of equally long segments.
+
+    >>> segment_weights(4, 2).tolist()
+    [[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0]]
+    """
+    segments = torch.arange(n_frames) * n_segments // n_frames
+    return nn.functional.one_hot(segments, n_segments).float()
+
+
+class TimeCoefficients(nn.Module):
+    """Rows of coefficients at knots in time, interpolated linearly at frames between them."""
+
+    knots: Tensor
+    """(n_knots, *shape)."""
+    weights: Tensor
+    """(n_frames, n_knots)."""
+
+    def __init__(
+        self,
+        n_frames: int,
+        shape: tuple[int, ...],
+        config: ResFieldConfig,
+        weights: Tensor | None = None,  # (n_frames, n_knots) in place of those of `config`
+    ) -> None:
+        super().__init__()
+        if weights is None:
+            interpolates = config.coefficients == "interpolation"
+            automatic = min(n_frames, max(2, math.ceil(n_frames / 2)))
+            n_knots = (config.n_knots or automatic) if interpolates else n_frames
+            weights = knot_weights(n_frames, n_knots)
+        self.register_buffer("weights", weights, persistent=False)
+        self.knots = nn.Parameter(torch.zeros(weights.shape[1], *shape))
+
+    def forward(self, frames: tuple[int, ...]) -> Tensor:
+        """Returns (T, *shape) coefficients of some frames."""
+        return torch.tensordot(self.weights[list(frames)], self.values(), dims=1)
+
+    def values(self) -> Tensor:
+        """Returns (n_knots, *shape), the rows that frames take from."""
+        return self.knots
+
+
+class AttentionCoefficients(TimeCoefficients):
+    """Rows averaged over time: knots attend to each other by the likeness of learned keys.
+
+    ``softmax(K K^T / R) V`` with a key of R numbers a knot (`vm_attention` of the published layer,
+    which normalises over the other axis; here every row is an average).
+    """
+
+    def __init__(self, n_frames: int, shape: tuple[int, ...], config: ResFieldConfig) -> None:
+        super().__init__(n_frames, shape, config)
+        self.keys = nn.Parameter(torch.ones_like(self.knots))
+
+    def values(self) -> Tensor:
+        """See `TimeCoefficients.values`."""
+        likeness = self.keys @ self.keys.T / self.keys.shape[1]
+        return likeness.softmax(dim=1) @ self.knots
+
+
+def coefficient_modules(module: nn.Module) -> list[TimeCoefficients]:
+    """Returns all the coefficients in a module, in its own order."""
+    return [each for each in module.modules() if isinstance(each, TimeCoefficients)]
+
+
+def temporal_roughness(module: nn.Module) -> Tensor:  # ()
+    """Returns the mean squared change of coefficients from frame to frame, summed over networks.
+
+    Differentiable in the coefficients; 0 where nothing changes over time.
+    """
+    total = torch.zeros(())
+    for each in coefficient_modules(module):
+        n_frames = each.weights.shape[0]
+        if n_frames > 1:
+            rows = each(tuple(range(n_frames)))
+            total = total + (rows[1:] - rows[:-1]).square().mean()
+    return total

@@ -1,0 +1,63 @@
+"""How long a training takes and how fast it learns: settings that every task shares."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class ScheduleConfig:
+    """How long, how fast, on what: what every task is trained by."""
+
+    seconds: float = 180.0
+    """Wall-clock budget of the training loop in seconds; every schedule is stretched to fit it.
+    0: use `steps`."""
+    steps: int = 0
+    """Training steps; takes the place of the time budget when above 0, and is then reproducible."""
+    frames_per_batch: int = 4
+    """Distinct frames of a step; network weights are composed once for each."""
+    samples_per_batch: int = 8192
+    """Samples of a step: on rays (their number follows), pixels of a video, points of a surface."""
+    grid_rate: float = 0.005
+    """Adam's learning rate of the encoder's table."""
+    network_rate: float = 0.003
+    """Adam's learning rate of networks and coefficients."""
+    final_rate: float = 0.05
+    """Learning rates end at this part of their start, decaying exponentially."""
+    checkpoint_every: int = 500
+    """Steps between checkpoints; one is always written at the end."""
+    seed: int = 0
+    """Seed of every random draw."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to compute; auto takes the best that works."""
+    backend: str = "auto"
+    """Kernels: auto, cpu or reference."""
+    threads: int = 0
+    """CPU threads; 0 takes all."""
+
+    def __post_init__(self) -> None:
+        if self.seconds <= 0.0 and self.steps <= 0:
+            raise ValueError("training.seconds and training.steps are both 0; give one of them")
+        for name in ("frames_per_batch", "samples_per_batch", "checkpoint_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"training.{name} is {getattr(self, name)}; allowed: 1 or more")
+
+
+@dataclass(frozen=True)
+class TrainingConfig(ScheduleConfig):
+    """How long, how fast, on what: the training of a capture."""
+
+    max_rays: int = 8192
+    """Most rays of a step."""
+    foreground: float = 0.7
+    """Part of the rays drawn on the subject, where masks exist."""
+    warmup_steps: int = 100
+    """Steps that first fit the distance to the hull's core; at most a tenth of the budget."""
+    warmup_points: int = 4096
+    """Points of a warm-up step."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.max_rays < 1:
+            raise ValueError(f"training.max_rays is {self.max_rays}; allowed: 1 or more")

@@ -1,0 +1,139 @@
+"""The task of a capture: hull warm-up, then rendered pixels; occupancy follows the field."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..field import Field
+from ..losses import LossConfig
+from ..occupancy import Occupancy
+from ..pixels import PixelSource
+from ..records import StepResult
+from ..rendering import render
+from ..schedules import TrainingConfig
+from ..step import hull_step, render_step
+from .base import Task, restore_field
+
+
+class CaptureTask(Task):
+    """Pixels of a multi-view capture.
+
+    Args:
+        config: Rays and warm-up.
+        losses: Weights of the terms.
+        field: What is learned.
+        occupancy: Where it is sampled.
+        source: The pixels.
+        n_frames: Frames of the capture.
+        test_source: Pixels of the held-out view.
+    """
+
+    field: Field
+    """What is learned."""
+
+    def __init__(
+        self,
+        config: TrainingConfig,
+        losses: LossConfig,
+        field: Field,
+        occupancy: Occupancy,
+        source: PixelSource,
+        n_frames: int,
+        test_source: PixelSource | None = None,
+    ) -> None:
+        self.config, self.losses = config, losses
+        self.field, self.occupancy, self.source = field, occupancy, source
+        self.n_frames, self.test_source = n_frames, test_source
+        self.rays_per_batch = 1024.0
+
+    def step(self, frames, step, fraction, generator):
+        """See `Task.step`."""
+        if self.warms_up(step, fraction):
+            n_points = self.config.warmup_points
+            return hull_step(self.field, self.occupancy, frames, self.losses, n_points, generator)
+        result = self._render_step(frames, int(self.rays_per_batch), fraction, generator)
+        self._adapt_rays(result)
+        return result
+
+    def settle(self, frames, step, fraction, generator):
+        """See `Task.settle`: narrows the occupancy now and then."""
+        refreshes = step % self.occupancy.config.refresh_every == 0
+        if refreshes and not self.warms_up(step, fraction):
+            self.field.trained.fill_(fraction)
+            self.occupancy.refresh(self.field, frames, fraction, generator)
+
+    def finish(self):
+        """See `Task.finish`."""
+        self.occupancy.refresh(self.field, tuple(range(self.n_frames)), 1.0, None)
+
+    def rehearse(self, frames, generator):
+        """See `Task.rehearse`."""
+        results = [self._render_step(frames, 256, 0.5, generator)]
+        if self.field.head.n_tangents:
+            results.append(
+                hull_step(self.field, self.occupancy, frames, self.losses, 256, generator)
+            )
+        return results
+
+    def held_out_psnr(self) -> float | None:
+        """See `Task.held_out_psnr`."""
+        return None if self.test_source is None else held_out_psnr(self, self.test_source)
+
+    def gauges(self, fraction):
+        """See `Task.gauges`."""
+        with torch.no_grad():
+            return {"sharpness": float(self.field.head.sharpness(fraction))}
+
+    def state(self):
+        """See `Task.state`."""
+        tensors, scalars = super().state()
+        tensors["occupancy.distances"] = self.occupancy.distances
+        return tensors, scalars | {"rays_per_batch": self.rays_per_batch}
+
+    def restore(self, tensors: dict[str, Tensor], scalars: dict[str, Any]) -> None:
+        """See `Task.restore`."""
+        restore_model(self.field, self.occupancy, tensors)
+        self.rays_per_batch = float(scalars["rays_per_batch"])
+
+    def warms_up(self, step: int, fraction: float) -> bool:
+        """True while the distance is fitted to the hull's core; heads without one never do."""
+        early = step < self.config.warmup_steps and fraction < 0.1
+        return early and self.field.head.n_tangents > 0
+
+    def _render_step(
+        self,
+        frames: tuple[int, ...],
+        n_rays: int,
+        fraction: float,
+        generator: torch.Generator,
+    ) -> StepResult:
+        batch = self.source.draw(frames, n_rays, self.config.foreground, generator)
+        return render_step(self.field, self.occupancy, batch, self.losses, fraction, generator)
+
+    def _adapt_rays(self, result: StepResult) -> None:
+        """Moves the number of rays towards the wanted number of samples."""
+        wanted = self.config.samples_per_batch * result.n_rays / max(result.n_samples, 1)
+        mixed = 0.8 * self.rays_per_batch + 0.2 * wanted
+        self.rays_per_batch = min(max(mixed, 256.0), float(self.config.max_rays))
+
+
+def restore_model(field: Field, occupancy: Occupancy, tensors: dict[str, Tensor]) -> None:
+    """Loads parameters and occupancy from a checkpoint's tensors."""
+    restore_field(field, tensors)
+    occupancy.distances.copy_(tensors["occupancy.distances"])
+
+
+def held_out_psnr(task: CaptureTask, source: PixelSource, n_pixels: int = 4096) -> float:
+    """Returns the PSNR in dB on random pixels around the subject in the held-out view.
+
+    The pixels are seeded. Not differentiable.
+    """
+    frames = tuple(range(0, task.n_frames, max(1, task.n_frames // 4)))
+    batch = source.draw(frames, n_pixels, 0.5, torch.Generator().manual_seed(0))
+    rendering = render(task.field, task.occupancy, batch.rays)
+    error = float(((rendering.rgbs - batch.rgbs) ** 2).mean())
+    return -10.0 * math.log10(max(error, 1e-10))

@@ -104,7 +104,23 @@ def prepare_meshes(
     _check_reach(rig, sequence.name)
     _write_rig(folder, rig)
     folder.add_to_record(_facts(config, sequence, metres, sentence, rig))
-    jobs = [
+    jobs = _frame_jobs(config, sequence, frames, metres, rig, out)
+    with working.counting("frames") as report:
+        notes = run_jobs(render_frame, jobs, working.n_workers, report, working.stop)
+    for note in dict.fromkeys(note for each in notes for note in each):
+        working.say(note)
+    return folder
+
+
+def _frame_jobs(
+    config: PrepareConfig,
+    sequence: MeshSequence,
+    frames: Sequence[int],
+    metres: float,
+    rig: Rig,
+    out: Path,
+) -> list[FrameJob]:
+    return [
         FrameJob(
             config,
             sequence,
@@ -117,11 +133,6 @@ def prepare_meshes(
         )
         for frame, index in enumerate(frames)
     ]
-    with working.counting("frames") as report:
-        notes = run_jobs(render_frame, jobs, working.n_workers, report, working.stop)
-    for note in dict.fromkeys(note for each in notes for note in each):
-        working.say(note)
-    return folder
 
 
 def render_frame(job: FrameJob) -> list[str]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from ..cameras import Cameras
 from ..config_tree import to_table
 from ..datasets.base import CaptureError
 from ..datasets.layout import CAMERA_FILE, write_cameras
@@ -85,30 +86,30 @@ def prepare_video(
     ]
     folder = CaptureFolder.open(out, _settings(config, chosen), overwrite)
     cameras = {job.name: cameras_of(job, len(frames)) for job in jobs}
-    place = _place(config.footage, footage)
-    sphere, box = place_unit_sphere(place, list(cameras.values()), str(root))
-    for name, each in cameras.items():
-        write_cameras(folder.path / name / CAMERA_FILE, each, sphere)
-    if box is not None:
-        text = "\n".join(" ".join(f"{number:.9g}" for number in corner) for corner in box)
-        write_whole(folder.path / "aabb.txt", f"{text}\n".encode())
-    folder.add_to_record(
-        {
-            "source": root.resolve().name,
-            "calibration": kind,
-            "frames": frames,
-            "cameras": {job.name: job.view.name for job in jobs},
-        }
-    )
+    _write_cameras(folder, cameras, _place(config.footage, footage), str(root))
+    facts = {"source": root.resolve().name, "calibration": kind, "frames": frames}
+    folder.add_to_record({**facts, "cameras": {job.name: job.view.name for job in jobs}})
     working.say(f"{root.name}: {kind}, {len(jobs)} cameras, {len(frames)} frames of {n_all}")
     with working.counting("cameras") as report:
         shares = run_jobs(write_view, jobs, working.n_workers, report, working.stop)
     for job, share in zip(jobs, shares, strict=True):
         if share is None:
-            working.say(f"{job.name}: no masks; --matting.plates FOLDER makes them")
+            working.say(f"{job.name}: no masks; --plates FOLDER makes them")
         elif not 0.002 < share < 0.8:
             working.say(f"{job.name}: masks cover {100 * share:.1f} % of the images; look at them")
     return folder
+
+
+def _write_cameras(
+    folder: CaptureFolder, cameras: dict[str, Cameras], place: dict[str, Any], where: str
+) -> None:
+    """Writes the cameras, and the subject's box where the calibration has one."""
+    sphere, box = place_unit_sphere(place, list(cameras.values()), where)
+    for name, each in cameras.items():
+        write_cameras(folder.path / name / CAMERA_FILE, each, sphere)
+    if box is not None:
+        text = "\n".join(" ".join(f"{number:.9g}" for number in corner) for corner in box)
+        write_whole(folder.path / "aabb.txt", f"{text}\n".encode())
 
 
 def _read(config: FootageConfig, root: Path) -> tuple[str, Footage]:

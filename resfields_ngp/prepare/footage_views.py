@@ -71,13 +71,17 @@ def count_frames(view: FootageView) -> int:
     """Returns how many frames a view has.
 
     Raises:
-        CaptureError: It is a video that cannot be read.
+        CaptureError: It is a video that cannot be read, or that has another number of masks.
     """
     if not view.is_video:
         return len(view.images)
     n_frames = int(cv2.VideoCapture(str(view.images[0])).get(cv2.CAP_PROP_FRAME_COUNT))
     if n_frames < 1:
         raise CaptureError(f"{view.images[0]}: not a video that can be read")
+    if view.masks is not None and len(view.masks) != n_frames:
+        raise CaptureError(
+            f"{view.images[0]}: {n_frames} frames and {len(view.masks)} masks; expected one each"
+        )
     return n_frames
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,30 +32,29 @@ def read_actors_hq(root: Path, images: str, masks: str) -> Footage:
     views = []
     for row in _table(path):
         try:
-            width, height = int(row["w"]), int(row["h"])
-            turn = cv2.Rodrigues(np.array([float(row[key]) for key in ("rx", "ry", "rz")]))[0]
-            place = [float(row[key]) for key in ("tx", "ty", "tz")]
-            fx, fy, px, py = (float(row[key]) for key in ("fx", "fy", "px", "py"))
-            lens = tuple(float(row[key]) for key in ("k1", "k2", "k3") if row.get(key))
+            view = _view(row)
         except (KeyError, ValueError) as error:
             raise CaptureError(
                 f"{path}: camera {row.get('name')}: {error} is missing or no number; expected "
                 "name,w,h,rx,ry,rz,tx,ty,tz,fx,fy,px,py"
             ) from None
-        intrinsics = np.array(
-            [[fx * width, 0, px * width], [0, fy * height, py * height], [0, 0, 1]]
-        )
-        distortion = (*lens[:2], 0.0, 0.0, *lens[2:]) if any(lens) else ()
-        stored, cut_out = files_of(root, row["name"], images or "rgbs", masks or "masks")
+        stored, cut_out = files_of(root, view.name, images or "rgbs", masks or "masks")
         if stored:
-            pose = pose_of(turn, np.array(place))
-            views.append(
-                FootageView(
-                    row["name"], stored, cut_out, intrinsics[None], pose[None], width, height,
-                    distortion,
-                )
-            )  # fmt: skip
+            views.append(replace(view, images=stored, masks=cut_out))
     return Footage(checked_views(views, root / (images or "rgbs")), _boxes(root))
+
+
+def _view(row: dict[str, str]) -> FootageView:
+    """Returns a camera without its footage."""
+    width, height = int(row["w"]), int(row["h"])
+    turn = cv2.Rodrigues(np.array([float(row[key]) for key in ("rx", "ry", "rz")]))[0]
+    place = np.array([float(row[key]) for key in ("tx", "ty", "tz")])
+    fx, fy, px, py = (float(row[key]) for key in ("fx", "fy", "px", "py"))
+    intrinsics = np.array([[fx * width, 0, px * width], [0, fy * height, py * height], [0, 0, 1]])
+    k1, k2, k3 = (float(row.get(key) or 0) for key in ("k1", "k2", "k3"))
+    distortion = (k1, k2, 0.0, 0.0, k3) if any((k1, k2, k3)) else ()
+    pose = pose_of(np.asarray(turn), place)[None]
+    return FootageView(row["name"], (), None, intrinsics[None], pose, width, height, distortion)
 
 
 def _boxes(root: Path) -> dict[str, Any]:

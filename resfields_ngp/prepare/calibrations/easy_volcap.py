@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -32,26 +33,26 @@ def read_easy_volcap(root: Path, images: str, masks: str) -> Footage:
     masks = masks or next((each for each in ("masks", "mask") if (root / each).is_dir()), "masks")
     views = []
     for name in names:
-        intrinsics = _matrix(intri, f"K_{name}", (3, 3), root / "intri.yml")
-        turn = extri.getNode(f"Rot_{name}").mat()
-        if turn is None:
-            turn = cv2.Rodrigues(_matrix(extri, f"R_{name}", (3,), root / "extri.yml"))[0]
-        shift = _matrix(extri, f"T_{name}", (3,), root / "extri.yml")
-        lens = intri.getNode(f"dist_{name}").mat()
-        lens = intri.getNode(f"D_{name}").mat() if lens is None else lens
-        distortion = () if lens is None or not np.any(lens) else tuple(np.ravel(lens).tolist()[:5])
-        size = [int(intri.getNode(f"{side}_{name}").real() or 0) for side in "WH"]
         stored, cut_out = files_of(root, name, folder, masks)
         if stored:
-            turn = np.asarray(turn, np.float64).reshape(3, 3)
-            pose = pose_of(turn.T, -turn.T @ shift)
-            views.append(
-                FootageView(
-                    name, stored, cut_out, intrinsics[None], pose[None], size[0], size[1],
-                    distortion,
-                )
-            )  # fmt: skip
+            views.append(replace(_view(name, intri, extri, root), images=stored, masks=cut_out))
     return Footage(checked_views(views, root / folder), {})
+
+
+def _view(name: str, intri: cv2.FileStorage, extri: cv2.FileStorage, root: Path) -> FootageView:
+    """Returns a camera without its footage."""
+    intrinsics = _matrix(intri, f"K_{name}", (3, 3), root / "intri.yml")
+    turn = extri.getNode(f"Rot_{name}").mat()
+    if turn is None:
+        turn = cv2.Rodrigues(_matrix(extri, f"R_{name}", (3,), root / "extri.yml"))[0]
+    turn = np.asarray(turn, np.float64).reshape(3, 3)
+    shift = _matrix(extri, f"T_{name}", (3,), root / "extri.yml")
+    lens = intri.getNode(f"dist_{name}").mat()
+    lens = intri.getNode(f"D_{name}").mat() if lens is None else lens
+    distortion = () if lens is None or not np.any(lens) else tuple(np.ravel(lens).tolist()[:5])
+    width, height = (int(intri.getNode(f"{side}_{name}").real() or 0) for side in "WH")
+    pose = pose_of(turn.T, -turn.T @ shift)[None]
+    return FootageView(name, (), None, intrinsics[None], pose, width, height, distortion)
 
 
 def _yaml(path: Path) -> cv2.FileStorage:

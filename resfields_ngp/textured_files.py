@@ -84,11 +84,13 @@ def to_mtl(picture: str) -> str:
 def to_textured_obj(textured: TexturedMesh, material: str) -> bytes:
     """Returns an OBJ with ``f v/vt`` and no normals, as Owlii's sequences are written."""
     lines = [f"mtllib {material}"]
-    lines += ["v %.7g %.7g %.7g" % tuple(row) for row in textured.mesh.vertices.tolist()]
-    lines += ["vt %.6f %.6f" % tuple(row) for row in textured.atlas.uvs.tolist()]
+    lines += [f"v {x:.7g} {y:.7g} {z:.7g}" for x, y, z in textured.mesh.vertices.tolist()]
+    lines += [f"vt {u:.6f} {v:.6f}" for u, v in textured.atlas.uvs.tolist()]
     lines.append("usemtl material0")
-    corners = np.stack([textured.mesh.faces, textured.atlas.faces], axis=2).reshape(-1, 6) + 1
-    lines += ["f %d/%d %d/%d %d/%d" % tuple(row) for row in corners.tolist()]
+    pairs = zip(
+        (textured.mesh.faces + 1).tolist(), (textured.atlas.faces + 1).tolist(), strict=True
+    )
+    lines += [f"f {a}/{i} {b}/{j} {c}/{k}" for (a, b, c), (i, j, k) in pairs]
     return ("\n".join(lines) + "\n").encode()
 
 

@@ -95,10 +95,11 @@ def print_help(kind: type, verb: str, config: Any) -> None:
 
 def named_settings(options: Any) -> dict[str, str]:
     """Returns the settings, dotted name to text, that a verb's short options stand for."""
+    given = {field.name: getattr(options, field.name) for field in dataclasses.fields(options)}
     return {
-        SETTING_OF_OPTION[field.name]: value
-        for field in dataclasses.fields(options)
-        if field.name in SETTING_OF_OPTION and (value := getattr(options, field.name)) is not None
+        SETTING_OF_OPTION[name]: "true" if value is True else value
+        for name, value in given.items()
+        if name in SETTING_OF_OPTION and value is not None and value is not False
     }
 
 

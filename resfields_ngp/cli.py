@@ -34,7 +34,7 @@ class Verb:
     """What the names of the modules of its command and options begin with."""
 
 
-_OF_A_RUN = ("meshing", "imaging", "evaluation", "sampling")
+_OF_A_RUN = ("meshing", "texturing", "imaging", "evaluation", "sampling")
 
 VERBS = {
     "reconstruct": Verb(

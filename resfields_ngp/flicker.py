@@ -54,8 +54,8 @@ def measure_flicker(meshes: Iterable[TexturedMesh], seed: int = 0) -> dict[str, 
 
     Returns:
         ``vertex_noise`` (root mean square, world units), ``vertex_noise_of_extent`` (the same as a
-        fraction of the largest extent), ``texture_change`` (of 255), ``static_part`` of the surface,
-        and the definitions' names; None where no point is static.
+        fraction of the largest extent), ``texture_change`` (of 255) and ``static_part`` (of the
+        surface); None where no point is static.
     """
     window: list[_Samples] = []
     noises, changes, parts, extents = [], [], [], []

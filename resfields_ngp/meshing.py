@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .extraction import MeshingConfig, extract_mesh
+from .frame_jobs import MeshingError, Plan, check_faults, make_group, manifest_settings
 from .manifest import Manifest
 from .mesh_files import write_mesh
-from .sequence import MeshingError, Plan, check_faults, make_group, manifest_settings
 from .surface import secant_step, trilinear
 from .tracking import FrameMesh
 
@@ -67,7 +67,7 @@ def export_meshes(
 
 
 class _PlainWriter:
-    """Writes meshes with vertex colours; see `sequence.FrameWriter`."""
+    """Writes meshes with vertex colours; see `frame_jobs.FrameWriter`."""
 
     def __init__(self, run: Path, config: MeshingConfig) -> None:
         self._run, self._formats = run, config.formats

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from .config import Config
 from .flicker import measure_flicker
+from .frame_jobs import Plan, check_faults, make_group, manifest_settings
 from .manifest import Manifest
 from .meshing import selected_frames
 from .orbit import mean_up
-from .sequence import Plan, check_faults, make_group, manifest_settings
 from .texturing import FOLDER, MESH_SUFFIXES, FrameNames, axes, read_export, texture_settings
 from .workers import made_by_workers, textured_writer, views_at
 

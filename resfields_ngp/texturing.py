@@ -67,7 +67,7 @@ ViewsAt = Callable[[int], Sequence[View]]
 
 
 class TexturedWriter:
-    """Unwraps, bakes and writes the meshes of frames; see `sequence.FrameWriter`."""
+    """Unwraps, bakes and writes the meshes of frames; see `frame_jobs.FrameWriter`."""
 
     def __init__(
         self,

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from .config import Config
 from .datasets.base import CaptureConfig, View
-from .sequence import Job, Made, make_group
+from .frame_jobs import Job, Made, make_group
 from .texturing import FOLDER, TexturedWriter
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from analytic import sphere_reconstruction
 
-from resfields_ngp import sequence
+from resfields_ngp import frame_jobs
 from resfields_ngp.mesh import statistics
 from resfields_ngp.mesh_files import read_mesh
 from resfields_ngp.meshing import (
@@ -150,7 +150,7 @@ def test_interrupted_frame_leaves_nothing_half_done(
 
     reconstruction = sphere_reconstruction()
     with monkeypatch.context() as patch:
-        patch.setattr(sequence, "statistics", stop)
+        patch.setattr(frame_jobs, "statistics", stop)
         with pytest.raises(KeyboardInterrupt):
             export_meshes(reconstruction, tmp_path, COARSE)
     files = export_meshes(reconstruction, tmp_path, COARSE)

@@ -56,7 +56,7 @@ class Witness:
 
     def __init__(self, view: View, frame: int, mesh: Mesh, config: BakingConfig) -> None:
         self._config, self._frame = config, frame
-        self._cameras, self._image = view.cameras, view.images[frame]
+        self._cameras = view.cameras
         finer = view.cameras.resized(_FINER)
         depths = rasterise(mesh, finer, frame)[1].astype(np.float32)
         # The nearest surface about a pixel: beside an occluder a photograph shows a mixture.
@@ -66,6 +66,8 @@ class Witness:
         mask = covered if view.masks is None else view.masks[frame]
         assert mask is not None
         self._insides = _insides(mask, config.border)
+        # Interpolation beside the outline then meets the subject's colours only.
+        self._image = fill_gutter(view.images[frame], mask)
         focal = view.cameras.intrinsics[frame][[0, 1], [0, 1]].mean() * _FINER
         self._radians = 1.0 / float(focal)
 

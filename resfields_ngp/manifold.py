@@ -34,7 +34,8 @@ def as_manifold(mesh: Mesh) -> Mesh:
     Triangles with a repeated corner go. Triangles around a vertex that are joined through edges
     form fans; each fan gets a vertex of its own. An edge of more than two triangles joins each with
     one of opposite direction, so a closed, oriented surface stays closed (cutting and stitching,
-    Gueziec et al. 2001).
+    Gueziec et al. 2001). Two edges left between the same vertices are told apart by a new vertex
+    on one of them.
 
     Returns:
         A mesh of positions and triangles; the same object where nothing had to be done.
@@ -46,13 +47,41 @@ def as_manifold(mesh: Mesh) -> Mesh:
     owners[fans] = corners
     positions = mesh.vertices[owners].astype(np.float64)
     shared = np.bincount(owners, minlength=len(mesh.vertices))[owners] > 1
-    if proper.all() and not shared.any():
+    if proper.all() and not shared.any() and not len(_doubled(faces)[0]):
         return mesh
     middles = np.repeat(mesh.vertices[faces].mean(1), 3, axis=0)
     sizes = np.bincount(fans, minlength=len(owners))[:, None]
     sums = np.stack([np.bincount(fans, middles[:, i], len(owners)) for i in range(3)], 1)
     retreat = _RETREAT * (sums / sizes - positions)
-    return Mesh(positions + retreat * shared[:, None], fans.reshape(-1, 3))
+    parted = Mesh(positions + retreat * shared[:, None], fans.reshape(-1, 3))
+    while len(_doubled(parted.faces)[0]):
+        parted = _divided(parted, *(side[0] for side in _doubled(parted.faces)))
+    return parted
+
+
+def _doubled(faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the joined half-edges of edges between vertices that have another edge already."""
+    first, second = _joined(faces)
+    starts, ends = _half_edges(faces)
+    directed = starts[first] * (faces.max(initial=0) + 1) + ends[first]
+    again = np.ones(len(first), bool)
+    again[np.unique(directed, return_index=True)[1]] = False
+    return first[again], second[again]
+
+
+def _divided(mesh: Mesh, first: int, second: int) -> Mesh:
+    """Returns a mesh with a vertex in the middle of two joined half-edges, near their triangles."""
+    both = np.array([first // 3, second // 3])
+    ends = mesh.vertices[[mesh.faces.ravel()[first], mesh.faces.ravel()[second]]]
+    inner = mesh.vertices[mesh.faces[both]].mean((0, 1))
+    middle = ends.mean(0) + _RETREAT * (inner - ends.mean(0))
+    faces = np.delete(mesh.faces, both, axis=0)
+    # Each of the two triangles a b c, divided on a b, becomes a m c and m b c.
+    halves = []
+    for edge in (first, second):
+        a, b, c = np.roll(mesh.faces[edge // 3], -(edge % 3))
+        halves += [[a, len(mesh.vertices), c], [len(mesh.vertices), b, c]]
+    return Mesh(np.vstack([mesh.vertices, middle]), np.concatenate([faces, halves]))
 
 
 def _proper(faces: np.ndarray) -> np.ndarray:

@@ -65,3 +65,40 @@ def test_open_or_disoriented_surfaces_are_not_watertight(faces: np.ndarray) -> N
 def test_an_open_surface_keeps_its_border() -> None:
     mesh = Mesh(CORNERS, TETRAHEDRON[:2])
     assert as_manifold(mesh) is mesh
+
+
+def test_a_doubled_edge_is_told_apart() -> None:
+    """A ring of two wedges, pinched so that it passes twice between the same two vertices."""
+    # Two tetrahedra on one edge, opened along it and stitched crosswise: one body, edge 0-1 twice.
+    vertices = np.array([[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1], [0, -1, 0], [0, 0, -1]])
+    first = TETRAHEDRON
+    second = np.array([0, 1, 4, 5])[TETRAHEDRON]
+    touching = Mesh(vertices, np.concatenate([first, second]))
+    bridged = _bridged(touching, first[2], second[2])
+    assert not is_watertight(bridged)
+    parted = as_manifold(bridged)
+    assert is_watertight(parted)
+    assert statistics(parted).components == 1
+
+
+def _bridged(mesh: Mesh, first: np.ndarray, second: np.ndarray) -> Mesh:
+    """Returns a mesh with a prism between two triangles in their place."""
+    from itertools import permutations
+
+    gone = [(mesh.faces == each).all(1) for each in (first, second)]
+    faces = mesh.faces[~(gone[0] | gone[1])]
+    for p, q, r in permutations(second):
+        a, b, c = first
+        sides = [[a, b, q], [a, q, p], [b, c, r], [b, r, q], [c, a, p], [c, p, r]]
+        sides = np.array(sides)
+        proper = sides[(sides != np.roll(sides, 1, axis=1)).all(1)]
+        whole = np.concatenate([faces, proper])
+        up, counts = np.unique(_directed(whole), axis=0, return_counts=True)
+        down = np.unique(_directed(whole)[:, ::-1], axis=0)
+        if len(up) == len(down) and (up == down).all() and counts.max() > 1:
+            return Mesh(mesh.vertices, whole)
+    raise AssertionError("no closed bridge")
+
+
+def _directed(faces: np.ndarray) -> np.ndarray:
+    return np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])

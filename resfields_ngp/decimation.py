@@ -14,8 +14,10 @@ PRESETS = {"20k": 20_000, "40k": 40_000, "100k": 100_000, "full": 0}
 FEWEST = 100
 """The least target: below it nothing of a figure is left."""
 
-# Slow growth of the allowed error: the cheapest edges go first, and folds are rare.
-_AGGRESSION = 3
+# How fast the allowed error grows. Slowly, the cheapest edges go first and folds are rare, but the
+# library may give up before the target is reached.
+_AGGRESSIONS = (3, 5, 7)
+_TOLERANCE = 1.02
 
 
 def parse_target(text: str) -> int:
@@ -52,10 +54,11 @@ def decimate(mesh: Mesh, target: int) -> Mesh:
     # About its middle and in units of its size: the library computes in single precision.
     middle = (mesh.vertices.min(0) + mesh.vertices.max(0)) / 2
     size = float(np.ptp(mesh.vertices, axis=0).max()) or 1.0
-    points, faces = fast_simplification.simplify(
-        np.ascontiguousarray((mesh.vertices - middle) / size, np.float32),
-        np.ascontiguousarray(mesh.faces, np.int32),
-        target_count=target,
-        agg=_AGGRESSION,
-    )
+    points = np.ascontiguousarray((mesh.vertices - middle) / size, np.float32)
+    faces = np.ascontiguousarray(mesh.faces, np.int32)
+    for aggression in _AGGRESSIONS:
+        if len(faces) > _TOLERANCE * target:
+            points, faces = fast_simplification.simplify(
+                points, faces, target_count=target, agg=aggression
+            )
     return as_manifold(Mesh(points.astype(np.float64) * size + middle, faces.astype(np.int64)))

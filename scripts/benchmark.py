@@ -125,6 +125,16 @@ def silhouettes(options: Namespace, settings: Settings) -> None:
     _finish(Ledger(options.table, describe_silhouettes), [row])
 
 
+def texture(options: Namespace, settings: Settings) -> None:
+    """Exports a run's textured meshes and measures them: time, pictures, flicker, height."""
+    from benchmarking.results import Ledger
+    from benchmarking.texturing import describe_texturing, measured_export
+
+    given = {"meshing.target_faces": options.target_faces, **settings}
+    row = measured_export(options.folder, given, options.truth)
+    _finish(Ledger(options.table, describe_texturing), [row])
+
+
 def _finish(ledger: Any, rows: Sequence[dict[str, Any]] = ()) -> None:
     """Adds rows, and prints the table and the last row as JSON."""
     for row in rows:
@@ -171,6 +181,11 @@ def _parser() -> argparse.ArgumentParser:
     verb = _verb(verbs, silhouettes, RUNS / "silhouettes.md")
     verb.add_argument("folder", metavar="run", type=Path, help="run folder with meshes")
     verb.add_argument("capture", nargs="?", type=Path, help="capture (where the run found it)")
+
+    verb = _verb(verbs, texture, RUNS / "texture.md")
+    verb.add_argument("folder", metavar="run", type=Path, help="run folder; textured/ is made anew")
+    verb.add_argument("--target-faces", default="40k", help="triangles of a frame (40k)")
+    verb.add_argument("--truth", type=Path, help="folder of true meshes, for the height")
     return parser
 
 

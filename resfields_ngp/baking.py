@@ -173,9 +173,10 @@ def fill_gutter(texture: np.ndarray, covered: np.ndarray) -> np.ndarray:
     if covered.all() or not covered.any():
         return texture
     gaps = (~covered).astype(np.uint8)
-    labels = cv2.distanceTransformWithLabels(
+    found = cv2.distanceTransformWithLabels(
         gaps, cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL
     )[1]
+    labels = np.asarray(found, np.int64)
     colour_of = np.zeros((labels.max() + 1, 3), np.uint8)
     colour_of[labels[covered]] = texture[covered]
     return colour_of[labels]
@@ -198,5 +199,6 @@ def _sampled(
     places = np.pad(pixels - 0.5, ((0, padding), (0, 0))).astype(np.float32)
     places = np.clip(places, -4, 32000).reshape(-1, width, 2)
     mode = cv2.BORDER_REPLICATE if outside is None else cv2.BORDER_CONSTANT
-    found = cv2.remap(image, places, None, interpolation, borderMode=mode, borderValue=outside or 0)
+    x, y = np.ascontiguousarray(places[..., 0]), np.ascontiguousarray(places[..., 1])
+    found = cv2.remap(image, x, y, interpolation, borderMode=mode, borderValue=outside or 0)
     return found.reshape(-1, *image.shape[2:])[: len(pixels)]

@@ -54,11 +54,21 @@ def decimate(mesh: Mesh, target: int) -> Mesh:
     # About its middle and in units of its size: the library computes in single precision.
     middle = (mesh.vertices.min(0) + mesh.vertices.max(0)) / 2
     size = float(np.ptp(mesh.vertices, axis=0).max()) or 1.0
-    points = np.ascontiguousarray((mesh.vertices - middle) / size, np.float32)
-    faces = np.ascontiguousarray(mesh.faces, np.int32)
+    points, faces = (mesh.vertices - middle) / size, mesh.faces
     for aggression in _AGGRESSIONS:
         if len(faces) > _TOLERANCE * target:
-            points, faces = fast_simplification.simplify(
-                points, faces, target_count=target, agg=aggression
-            )
-    return as_manifold(Mesh(points.astype(np.float64) * size + middle, faces.astype(np.int64)))
+            points, faces = _collapsed(points, faces, target, aggression)
+    return as_manifold(Mesh(points * size + middle, faces))
+
+
+def _collapsed(
+    points: np.ndarray, faces: np.ndarray, target: int, aggression: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns what the library leaves of a mesh."""
+    found = fast_simplification.simplify(
+        np.ascontiguousarray(points, np.float64),
+        np.ascontiguousarray(faces, np.int32),
+        target_count=target,
+        agg=aggression,
+    )
+    return found[0].astype(np.float64), found[1].astype(np.int64)

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .config import Config
 from .flicker import measure_flicker
-from .frame_jobs import Plan, check_faults, make_group, manifest_settings
+from .frame_jobs import Made, Plan, check_faults, make_group, manifest_settings
 from .manifest import Manifest
 from .meshing import selected_frames
 from .orbit import mean_up
-from .texturing import FOLDER, MESH_SUFFIXES, FrameNames, axes, read_export, texture_settings
-from .workers import made_by_workers, textured_writer, views_at
+from .texturing import MESH_SUFFIXES, axes, read_export
+from .usd import require_usd, write_usd_sequence
+from .workers import Export, made_by_workers, textured_writer, views_at
 
 if TYPE_CHECKING:
     from .reconstruction import Reconstruction
@@ -50,55 +52,57 @@ def export_textured(
         OSError: A file could not be written; those before it are whole.
     """
     if "usd" in config.meshing.formats:
-        from .usd import require_usd
-
         require_usd()
     name = config.texturing.name or Path(config.capture.path).name.replace(" ", "_")
     frames = selected_frames(config.meshing.frames, reconstruction.n_frames)
     numbers = [reconstruction.frame_numbers[frame] for frame in frames]
-    names = FrameNames(run / FOLDER, name, config.meshing.formats, config.texturing.picture)
     views = views_at(config.capture, numbers[0])
-    up = axes(mean_up([view.cameras for view in views]))
-    manifest = _opened(reconstruction, config, source, names, up)
-    plan = Plan.of(frames, reconstruction.frame_numbers, config.meshing, manifest, names.paths)
+    export = Export(run, config, name, axes(mean_up([view.cameras for view in views])))
+    manifest = _opened(reconstruction, export, source)
+    paths = export.names.paths
+    plan = Plan.of(frames, reconstruction.frame_numbers, config.meshing, manifest, paths)
+    faults = plan.carry_out(_made(plan, reconstruction, export), manifest, report)
+    failed = {each.number for each in faults}
+    done = [number for number in numbers if number not in failed]
+    _complete(export, manifest, done)
+    check_faults(faults, run, len(frames))
+    return [paths(number)[0] for number in done]
+
+
+def _made(plan: Plan, reconstruction: Reconstruction, export: Export) -> Iterator[list[Made]]:
+    """Yields what the jobs of a plan make, by several processes where that helps."""
+    config = export.config
     n_workers = min(config.training.threads or os.cpu_count() or 1, len(plan.jobs))
     if n_workers > 1:
-        made = made_by_workers(plan.jobs, run, config, name, n_workers)
+        yield from made_by_workers(plan.jobs, export, n_workers)
     else:
-        writer = textured_writer(reconstruction, run, config, name)
-        made = (make_group(reconstruction, config.meshing, writer, job) for job in plan.jobs)
-    faults = plan.carry_out(made, manifest, report)
-    done = [number for number in numbers if number not in {each.number for each in faults}]
-    if "usd" in config.meshing.formats and done:
-        _write_sequence(names, done, config.texturing.frames_per_second, up)
-    if {"obj", "glb"} & set(config.meshing.formats) and len(done) > 2:
-        manifest.state(flicker=measure_flicker(read_export(run, number) for number in done))
-    check_faults(faults, run, len(frames))
-    return [names.paths(number)[0] for number in done]
+        writer = textured_writer(reconstruction, export)
+        for job in plan.jobs:
+            yield make_group(reconstruction, config.meshing, writer, job)
 
 
-def _opened(
-    reconstruction: Reconstruction, config: Config, source: str, names: FrameNames, up: str
-) -> Manifest:
-    settings = manifest_settings(source, config.meshing)
-    facts: dict[str, Any] = {
-        "up": up,
+def _opened(reconstruction: Reconstruction, export: Export, source: str) -> Manifest:
+    config, names = export.config, export.names
+    settings = manifest_settings(source, config.meshing) | {"texturing": asdict(config.texturing)}
+    facts = {
+        "up": export.up,
         "up_from": "the mean of the cameras",
         "naming": f"{names.name}_%08d, frame number + 1",
     }
+    folder = names.folder
     return Manifest.open(
-        names.folder,
-        reconstruction,
-        texture_settings(source, settings, config.texturing),
-        lambda number: f"{names.stem(number)}.*",
-        facts,
+        folder, reconstruction, settings, lambda number: f"{names.stem(number)}.*", facts
     )
 
 
-def _write_sequence(names: FrameNames, numbers: list[int], speed: float, up: str) -> None:
-    from .usd import write_usd_sequence
-
-    suffix = MESH_SUFFIXES["usd"]
-    files = [(number + 1, names.base(number).with_suffix(suffix)) for number in numbers]
-    path = names.folder / f"{names.name}{suffix}"
-    write_usd_sequence(files, path, speed, "Z" if up.endswith("z") else "Y")
+def _complete(export: Export, manifest: Manifest, numbers: Sequence[int]) -> None:
+    """Writes what needs all frames: the usd sequence, and how much it flickers."""
+    names, formats = export.names, export.config.meshing.formats
+    if "usd" in formats and numbers:
+        suffix = MESH_SUFFIXES["usd"]
+        files = [(number + 1, names.base(number).with_suffix(suffix)) for number in numbers]
+        path = names.folder / f"{names.name}{suffix}"
+        write_usd_sequence(files, path, export.config.texturing.frames_per_second, export.up)
+    if {"obj", "glb"} & set(formats) and len(numbers) > 2:
+        meshes = (read_export(export.run, number) for number in numbers)
+        manifest.state(flicker=measure_flicker(meshes))

@@ -25,7 +25,7 @@ JPEG_QUALITY = 95
 
 
 def write_textured(
-    textured: TexturedMesh, base: Path, formats: Sequence[str], picture: str
+    textured: TexturedMesh, base: Path, formats: Sequence[str], picture: str, up: str = "+y"
 ) -> list[Path]:
     """Writes a mesh in some formats; each file is whole or not there.
 
@@ -34,6 +34,7 @@ def write_textured(
         base: Path of the files without suffix.
         formats: Any of obj (with ``.mtl`` and the picture), glb, ply and usd (with the picture).
         picture: png or jpeg.
+        up: Which axis is up, for the formats that say so.
 
     Returns:
         The files, those of the first format first.
@@ -63,7 +64,7 @@ def write_textured(
         else:
             from .usd import write_usd_frame
 
-            write_usd_frame(textured, path, image.name)
+            write_usd_frame(textured, path, image.name, up)
             written.append(image)
     return list(dict.fromkeys(written))
 

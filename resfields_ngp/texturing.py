@@ -6,16 +6,15 @@ They lie in ``RUN/textured``, named as Owlii's sequences are: ``NAME_%08d``, cou
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from .atlas import Atlas, TexturedMesh, unwrap
 from .baking import BakingConfig, Witness, bake
 from .datasets.base import View
-from .extraction import MeshingConfig
 from .frame_surface import Surface
 from .textured_files import SUFFIXES, read_textured, write_textured
 from .tracking import FrameMesh
@@ -73,14 +72,12 @@ class TexturedWriter:
         self,
         reconstruction: Reconstruction,
         views_at: ViewsAt,
-        folder: Path,
-        name: str,
-        meshing: MeshingConfig,
+        names: FrameNames,
         texturing: TexturingConfig,
+        up: str,
     ) -> None:
         self._reconstruction, self._views_at = reconstruction, views_at
-        self._names = FrameNames(folder, name, meshing.formats, texturing.picture)
-        self._meshing, self._texturing = meshing, texturing
+        self._names, self._texturing, self._up = names, texturing, up
         self._unwrapped: tuple[int, Atlas] | None = None
 
     def paths(self, number: int) -> list[Path]:
@@ -89,9 +86,8 @@ class TexturedWriter:
 
     def write(self, number: int, found: FrameMesh) -> list[Path]:
         """Writes a frame's files; frames of one group share their atlas."""
-        textured = self.textured(number, found)
-        formats, picture = self._meshing.formats, self._texturing.picture
-        return write_textured(textured, self._names.base(number), formats, picture)
+        textured, names = self.textured(number, found), self._names
+        return write_textured(textured, names.base(number), names.formats, names.picture, self._up)
 
     def textured(self, number: int, found: FrameMesh) -> TexturedMesh:
         """Returns a frame's mesh with its texture."""
@@ -144,13 +140,6 @@ class FrameNames:
 
 MESH_SUFFIXES = {"obj": ".obj", "glb": ".glb", "ply": ".ply", "usd": ".usdc"}
 """Format to the suffix of its files."""
-
-
-def texture_settings(
-    source: str, meshing: dict[str, Any], config: TexturingConfig
-) -> dict[str, Any]:
-    """Returns what textured meshes depend on, for the manifest's header."""
-    return {**meshing, "source": source, "texturing": asdict(config)}
 
 
 def axes(up: np.ndarray) -> str:

@@ -211,5 +211,5 @@ def _laplacian(faces: np.ndarray, n_vertices: int) -> csc_matrix:
 
 def _smoother(laplacian: csc_matrix, weight: float) -> Smoother:
     """Returns the map to displacements d that minimise |d - d_0|^2 + weight * |grad d|^2."""
-    system = csc_matrix(identity(len(laplacian.indptr) - 1) + weight * laplacian)
+    system = csc_matrix(identity(laplacian.get_shape()[0]) + weight * laplacian)
     return splu(system, permc_spec="MMD_AT_PLUS_A", options={"SymmetricMode": True}).solve

@@ -179,6 +179,16 @@ def _fit(task: str, path: Path, options: Namespace, settings: Settings) -> None:
     _finish(ledger)
 
 
+def texture(options: Namespace, settings: Settings) -> None:
+    """Exports a run's textured meshes and measures them: time, pictures, flicker, height."""
+    from benchmarking.results import Ledger
+    from benchmarking.texturing import describe_texturing, measured_export
+
+    given = {"meshing.target_faces": options.target_faces, **settings}
+    row = measured_export(options.folder, given, options.truth)
+    _finish(Ledger(options.table, describe_texturing), [row])
+
+
 def _finish(ledger: Any, rows: Sequence[dict[str, Any]] = ()) -> None:
     """Adds rows, and prints the table and the last row as JSON."""
     for row in rows:
@@ -246,6 +256,10 @@ def _parser() -> argparse.ArgumentParser:
         verb.add_argument("--variants", default="residuals", help=about)
         if function is video:
             verb.add_argument("--frames", default="0:50", help="frames of the clip (0:50)")
+    verb = _verb(verbs, texture, RUNS / "texture.md")
+    verb.add_argument("folder", metavar="run", type=Path, help="run folder; textured/ is made anew")
+    verb.add_argument("--target-faces", default="40k", help="triangles of a frame (40k)")
+    verb.add_argument("--truth", type=Path, help="folder of true meshes, for the height")
     return parser
 
 

@@ -175,7 +175,7 @@ def test_bad_options_are_one_line(run: Path, capsys, options: list, code: int, m
 
 
 def test_usd_without_its_package_is_an_error(run: Path, capsys, monkeypatch) -> None:
-    monkeypatch.setitem(sys.modules, "pxr", None)
+    monkeypatch.setitem(sys.modules, "pxr.Usd", None)
     assert main(["mesh", str(run), *EXPORT, "--format", "usd"]) == 4
     assert "pip install 'resfields-ngp[usd]'" in capsys.readouterr().err
 

@@ -28,7 +28,7 @@ def test_a_sequence_plays_meshes_of_different_connectivity(tmp_path: Path) -> No
         base = tmp_path / f"ball_{code:08d}"
         files.append((code, write_textured(textured, base, ("usd",), "png")[0]))
     path = tmp_path / "ball.usdc"
-    write_usd_sequence(files, path, 24.0, "Z")
+    write_usd_sequence(files, path, 24.0, "+z")
     stage = Usd.Stage.Open(str(path))
     assert (stage.GetStartTimeCode(), stage.GetEndTimeCode()) == (1, 5)
     assert stage.GetTimeCodesPerSecond() == 24 and UsdGeom.GetStageUpAxis(stage) == "Z"
@@ -50,6 +50,6 @@ def test_a_sequence_plays_meshes_of_different_connectivity(tmp_path: Path) -> No
 
 
 def test_without_usd_core_the_install_line_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "pxr", None)
+    monkeypatch.setitem(sys.modules, "pxr.Usd", None)
     with pytest.raises(ImportError, match=r"pip install 'resfields-ngp\[usd\]'"):
         require_usd()

@@ -41,7 +41,9 @@ def capture(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_synthetic(SYNTHETIC, tmp_path_factory.mktemp("captures") / "tiny")
 
 
-@pytest.mark.parametrize("command", ["capture", "ablation", "collapse", "kernels", "silhouettes"])
+@pytest.mark.parametrize(
+    "command", ["capture", "ablation", "collapse", "flow", "kernels", "silhouettes"]
+)
 def test_every_command_has_help(command: str, capsys):
     with pytest.raises(SystemExit) as stop:
         benchmark.main([command, "--help"])

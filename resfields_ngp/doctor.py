@@ -130,10 +130,13 @@ def _cuda_packages(gpu: _Gpu | None) -> Iterator[Finding]:
 def _extras() -> Iterator[Finding]:
     """Yields the conveniences that are used where they are there."""
     yield _optional("tensorboard", "curves beside metrics.jsonl", "resfields-ngp[tensorboard]")
+    yield _optional("libigl", "distances of meshes for fit sdf", "resfields-ngp[sdf]", "igl")
 
 
-def _optional(package: str, purpose: str, requirement: str) -> Finding:
-    finding = _package(package, package, f'{sys.executable} -m pip install "{requirement}"')
+def _optional(package: str, purpose: str, requirement: str, module: str = "") -> Finding:
+    finding = _package(
+        package, module or package, f'{sys.executable} -m pip install "{requirement}"'
+    )
     if finding.verdict == "works":
         return finding
     return Finding(package, "unneeded", f"not installed; {purpose}", finding.remedy)

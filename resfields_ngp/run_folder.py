@@ -156,6 +156,14 @@ class RunFolder:
             raise FileNotFoundError(f"{self.checkpoints}: no checkpoint; train this run first")
         return found[0]
 
+    def scores(self) -> dict[str, Any]:
+        """Returns what is in ``evaluation.json``.
+
+        Raises:
+            FileNotFoundError: The run was not scored yet.
+        """
+        return json.loads((self.path / "evaluation.json").read_text())
+
     def source(self) -> str:
         """Returns what names a run's weights: its latest step."""
         found = self.latest_checkpoint()

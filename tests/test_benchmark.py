@@ -7,11 +7,14 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+import trimesh
 
 from resfields_ngp.backends import open_backend
 from resfields_ngp.config_tree import to_table
+from resfields_ngp.datasets.anime import write_anime
 from resfields_ngp.datasets.synthetic_capture import SyntheticConfig, write_synthetic
 from resfields_ngp.encoders.hash_grid import HashGrid, HashGridConfig
 from resfields_ngp.mesh import Mesh
@@ -41,14 +44,34 @@ def capture(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_synthetic(SYNTHETIC, tmp_path_factory.mktemp("captures") / "tiny")
 
 
-@pytest.mark.parametrize(
-    "command", ["capture", "ablation", "collapse", "flow", "kernels", "silhouettes"]
-)
+COMMANDS = ["capture", "ablation", "collapse", "kernels", "silhouettes", "video", "sdf", "flow"]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help(command: str, capsys):
     with pytest.raises(SystemExit) as stop:
         benchmark.main([command, "--help"])
     assert stop.value.code == 0
     assert "--table" in capsys.readouterr().out
+
+
+def test_fits_of_all_tasks_share_one_page_of_results(tmp_path: Path, capsys):
+    np.save(tmp_path / "clip.npy", np.random.default_rng(0).integers(0, 255, (3, 12, 16, 3), "u1"))
+    ball = trimesh.creation.icosphere(2)
+    write_anime(tmp_path / "ball.anime", np.asarray(ball.vertices)[None], np.asarray(ball.faces))
+    shared = ["--steps", "30", "--training.threads", "1", "--encoder.log2-hashmap-size", "10"]
+    shared += ["--table", str(tmp_path / "results.md"), "--out", str(tmp_path / "runs")]
+    clip = ["video", str(tmp_path / "clip.npy"), "--frames", "::", *shared]
+    assert benchmark.main([*clip, "--variants", "residuals;no residuals"]) == 0
+    small = ["--meshing.resolution", "32", "--evaluation.points", "500", "--points.pool", "500"]
+    assert benchmark.main(["sdf", str(tmp_path / "ball.anime"), *shared, *small]) == 0
+    page = (tmp_path / "results.md").read_text()
+    assert "## video" in page and "## sdf" in page and "held-out PSNR" in page
+    rows = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
+    assert [row["variant"] for row in rows] == ["residuals", "no residuals", "residuals"]
+    assert rows[1]["parameters"] < rows[0]["parameters"] and rows[2]["chamfer_floor"] > 0
+    assert benchmark.main([*clip, "--variants", "none"]) == 2
+    assert 'no variant "none" of video' in capsys.readouterr().err
 
 
 def test_rows_before_a_cut_off_line_are_kept(tmp_path: Path):

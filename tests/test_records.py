@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from resfields_ngp.records import FrameSlices, ModelSpace, check_shape, frame_time
+from resfields_ngp.records import (
+    FrameSlices,
+    ModelSpace,
+    between_frames,
+    check_shape,
+    frame_time,
+)
 
 
 def turned_space(n_frames: int = 3) -> ModelSpace:
@@ -63,3 +69,17 @@ def test_shape_letters_must_agree():
         check_shape("pairs", torch.zeros(2, 3), "N N")
     with pytest.raises(ValueError, match="expected"):
         check_shape("points", torch.zeros(2), "N 3")
+
+
+def test_rows_between_frames_are_blended_and_those_at_frames_are_not():
+    table = torch.tensor([[0.0, 1.0], [2.0, 5.0], [4.0, 4.0]])
+    asked = []
+
+    def rows(frames: tuple[int, ...]) -> torch.Tensor:
+        asked.append(frames)
+        return table[list(frames)]
+
+    assert torch.equal(between_frames(rows, (2, 0.0)), table[[2, 0]])
+    assert asked == [(2, 0)]
+    expected = torch.stack([table[0] * 0.75 + table[1] * 0.25, table[2]])
+    assert torch.allclose(between_frames(rows, (0.25, 2)), expected)

@@ -58,14 +58,16 @@ class SdfFitConfig:
     """Where the distance is sampled."""
     encoder: EncoderConfig = field(default_factory=HashGridConfig)
     """From positions to features."""
-    network: NetworkConfig = field(default_factory=NetworkConfig)
+    network: NetworkConfig = field(default_factory=lambda: NetworkConfig(n_hidden_layers=2))
     """From features to distances."""
     residual: ResFieldConfig = field(default_factory=ResFieldConfig)
     """How the network's weights change over time."""
     losses: DistanceLossConfig = field(default_factory=DistanceLossConfig)
     """What is minimised."""
     training: ScheduleConfig = field(
-        default_factory=lambda: ScheduleConfig(seconds=60.0, samples_per_batch=16384)
+        default_factory=lambda: ScheduleConfig(
+            seconds=60.0, frames_per_batch=12, samples_per_batch=4096
+        )
     )
     """How long, how fast, on what."""
     meshing: MeshingConfig = field(default_factory=lambda: MeshingConfig(colours=False))

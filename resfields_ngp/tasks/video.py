@@ -52,12 +52,20 @@ class VideoFitConfig:
     """Which clip."""
     encoder: VideoEncoderConfig = field(default_factory=VideoGridConfig)
     """From positions to features."""
-    network: NetworkConfig = field(default_factory=lambda: NetworkConfig(release_end=0.0))
+    network: NetworkConfig = field(
+        default_factory=lambda: NetworkConfig(activation="relu", release_end=0.0)
+    )
     """From features to colours."""
     residual: ResFieldConfig = field(default_factory=ResFieldConfig)
     """How the network's weights change over time."""
     training: ScheduleConfig = field(
-        default_factory=lambda: ScheduleConfig(seconds=60.0, samples_per_batch=65536)
+        default_factory=lambda: ScheduleConfig(
+            seconds=60.0,
+            frames_per_batch=64,
+            samples_per_batch=16384,
+            grid_rate=0.03,
+            network_rate=0.005,
+        )
     )
     """How long, how fast, on what."""
     sampling: SamplingConfig = field(default_factory=SamplingConfig)

@@ -8,6 +8,7 @@ Vocabulary
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +20,7 @@ from .backends.base import Backend
 from .config_tree import ConfigError
 from .field import QUERY_ROWS, TimeField
 from .mesh import Mesh
-from .motion import MOTIONS, Motion, MotionConfig, jets
+from .motion import MOTIONS, Motion, MotionConfig, MotionNetworkConfig, jets
 from .records import FrameSlices, ModelSpace
 from .resfield import ResFieldConfig
 
@@ -46,12 +47,7 @@ class FlowField(TimeField):
         backend: Backend,
     ) -> None:
         super().__init__()
-        if motion.kind not in FLOW_MOTIONS:
-            allowed = ", ".join(FLOW_MOTIONS)
-            raise ConfigError(
-                f"motion.kind is {motion.kind}; scene flow needs a model whose warp is all: "
-                f"allowed: {allowed}"
-            )
+        check_flow_motion(motion)
         self.backend, self.residual = backend, residual
         make: Any = MOTIONS[motion.kind]
         self.to_first: Motion = make(motion, n_frames, residual, generator)
@@ -83,6 +79,29 @@ class FlowField(TimeField):
 
 def _released(fraction: float) -> float:
     return min(1.0, fraction / RELEASE_END)
+
+
+def check_flow_motion(motion: MotionConfig) -> None:
+    """Checks that a motion model makes a flow.
+
+    Raises:
+        ConfigError: It does not; the message names those that do.
+    """
+    if motion.kind not in FLOW_MOTIONS:
+        raise ConfigError(
+            f"motion.kind is {motion.kind}; scene flow needs a model whose warp is all: "
+            f"allowed: {', '.join(FLOW_MOTIONS)}"
+        )
+
+
+def with_network(motion: MotionConfig, network: MotionNetworkConfig) -> MotionConfig:
+    """Returns a flow's motion model with another network.
+
+    Raises:
+        ConfigError: The model makes no flow.
+    """
+    check_flow_motion(motion)
+    return dataclasses.replace(motion, **{"network": network})
 
 
 def flow_space(

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Measures what the project claims: reconstructions, ablations, kernels, outlines, preparing.
+"""Measures what the project claims: captures, kernels, tasks, preparing, textures.
 
 Every command appends to a JSON lines file and writes the Markdown of all its rows beside it; the
 last line printed is JSON. Settings are given as to ``resfields-ngp``: ``--encoder.n-levels 14``.
@@ -92,6 +92,24 @@ def collapse(options: Namespace, settings: Settings) -> None:
     shared = {**budget(options.seconds, options.steps), **settings}
     paths = [capture_at(name, RUNS) for name in options.captures]
     collapse(paths, shared, _numbers(options.seeds), options.out, ledger)
+    _finish(ledger)
+
+
+def flow(options: Namespace, settings: Settings) -> None:
+    """Fits scene flow with every motion model, with and without residuals."""
+    from benchmarking.flows import MODELS, compare_flows, describe_flows
+    from benchmarking.measuring import budget
+    from benchmarking.results import Ledger
+
+    chosen = _split(options.only) or list(MODELS)
+    unknown = [name for name in chosen if name not in MODELS]
+    if unknown:
+        raise ValueError(f'--only: no model "{unknown[0]}" (allowed: {", ".join(MODELS)})')
+    ledger = Ledger(options.table, describe_flows)
+    shared = {**budget(options.seconds, options.steps), **settings}
+    for seed in _numbers(options.seeds):
+        given = {**shared, "training.seed": seed}
+        compare_flows(options.meshes, given, chosen, options.out, ledger)
     _finish(ledger)
 
 
@@ -225,6 +243,13 @@ def _parser() -> argparse.ArgumentParser:
     _add_budget(verb, 60)
     verb.add_argument("--seeds", default="0,1,2,3,4", help="separated by commas (0,1,2,3,4)")
     _add_runs(verb, RUNS / "collapse")
+
+    verb = _verb(verbs, flow, RUNS / "flow.md")
+    verb.add_argument("meshes", type=Path, help=".anime file, or folder of meshes that correspond")
+    _add_budget(verb, 60)
+    verb.add_argument("--seeds", default="0", help="seeds, separated by commas (0)")
+    _add_runs(verb, RUNS / "flow")
+    verb.add_argument("--only", default="", help="models by name, separated by commas (all)")
 
     verb = _verb(verbs, kernels, RUNS / "kernels.md")
     verb.add_argument("--points", default="16384,262144", help="points (16384,262144)")

@@ -53,6 +53,7 @@ COMMANDS = [
     "prepare",
     "video",
     "sdf",
+    "flow",
     "texture",
 ]
 

@@ -12,11 +12,11 @@ import torch
 
 from ..backends import Backend
 from ..datasets.meshes import MeshesConfig, MeshSequence, MeshSequenceError, load_meshes
-from ..flow import FlowField, advected_mesh, draw_points, flow_space
+from ..flow import FlowField, advected_mesh, draw_points, flow_space, with_network
 from ..flow_scores import flow_table, score_flow
 from ..mesh import Mesh, face_areas
 from ..mesh_files import FORMATS, read_mesh, write_mesh
-from ..motion import MotionConfig, RigidConfig
+from ..motion import MotionConfig, MotionNetworkConfig, OffsetConfig
 from ..records import FrameSlices, StepResult
 from ..resfield import ResFieldConfig
 from ..run_folder import RunFolder
@@ -75,14 +75,23 @@ class FlowFitConfig:
     """Which task this is."""
     input: MeshesConfig = field(default_factory=MeshesConfig)
     """Which meshes; they share vertices and triangles."""
-    motion: MotionConfig = field(default_factory=RigidConfig)
-    """How points move: offset, se3, invertible or dct."""
+    motion: MotionConfig = field(default_factory=OffsetConfig)
+    """How points move: offset, se3, invertible or dct; its own network's settings are not used."""
+    network: MotionNetworkConfig = field(default_factory=lambda: MotionNetworkConfig(n_levels=6))
+    """The motion's network, of whichever kind."""
     residual: ResFieldConfig = field(default_factory=ResFieldConfig)
     """How the motion network's weights change over time."""
     flow: FlowLossConfig = field(default_factory=FlowLossConfig)
     """What is minimised."""
     training: ScheduleConfig = field(
-        default_factory=lambda: ScheduleConfig(seconds=60.0, final_rate=0.01)
+        default_factory=lambda: ScheduleConfig(
+            seconds=60.0,
+            frames_per_batch=12,
+            samples_per_batch=1536,
+            grid_rate=0.02,
+            network_rate=0.01,
+            final_rate=0.01,
+        )
     )
     """How long, how fast, on what."""
     export: ExportConfig = field(default_factory=ExportConfig)
@@ -107,8 +116,9 @@ class FlowTask(FitTask):
         self.n_frames = len(vertices)
         self.space = flow_space(vertices)
         generator = torch.Generator().manual_seed(config.training.seed)
+        motion = with_network(config.motion, config.network)
         self.field: FlowField = FlowField(
-            config.motion, config.residual, self.n_frames, generator, backend
+            motion, config.residual, self.n_frames, generator, backend
         )
         self._model = np.stack([self.space.to_model(v, 0) for v in vertices]).astype(np.float32)
         self._areas = mean_areas(vertices, faces)

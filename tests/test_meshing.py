@@ -11,6 +11,7 @@ import torch
 from analytic import sphere_reconstruction
 
 from resfields_ngp import frame_jobs
+from resfields_ngp.frame_surface import secant_step, trilinear
 from resfields_ngp.mesh import statistics
 from resfields_ngp.mesh_files import read_mesh
 from resfields_ngp.meshing import (
@@ -18,9 +19,7 @@ from resfields_ngp.meshing import (
     MeshingError,
     export_meshes,
     extract_mesh,
-    secant_step,
     selected_frames,
-    trilinear,
 )
 
 COARSE = MeshingConfig(resolution=48)

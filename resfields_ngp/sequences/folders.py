@@ -74,9 +74,7 @@ class AnimatedSequence:
         Raises:
             SequenceError: The file is damaged; one line that names it.
         """
-        return without_empty_faces(
-            _motion_of(self.path, self.animation).mesh(self.times[index]), self.path
-        )
+        return _mesh_at(_motion_of(self.path, self.animation), self.times[index])
 
     def stamp(self) -> str:
         """Returns a text that changes with the file or the times."""

@@ -17,6 +17,7 @@ from ..cameras import Cameras
 from ..config_tree import to_table
 from ..datasets.layout import CAMERA_FILE, write_cameras, write_cloud
 from ..datasets.selection import select_frames
+from ..options import UsageError
 from ..sequences import MeshSequence, SequenceError, find_unit, open_sequence
 from ..writing import write_whole
 from .clouds import sample_surface
@@ -89,6 +90,7 @@ def prepare_meshes(
         Stopped: Somebody asked to stop; the same call goes on.
         OSError: The folder is not writable or the disk is full.
     """
+    CaptureFolder.check_apart(out, (config.sequence.path, config.rig.path))
     sequence = open_sequence(config.sequence)
     n_all = len(sequence.frame_numbers)
     frames = select_frames(config.sequence.frames, n_all, config.sequence.path)
@@ -182,7 +184,7 @@ def _write_cloud(
 def _settings(config: PrepareConfig, sequence: MeshSequence) -> dict[str, Any]:
     """Returns what decides the result; where the files lie does not."""
     table = to_table(config)
-    del table["sequence"]["path"]
+    del table["sequence"]["path"], table["rig"]["path"]
     return {**table, "files": sequence.stamp(), "version": __version__}
 
 
@@ -223,9 +225,17 @@ def _check_reach(rig: Rig, where: str) -> None:
 
 
 def _write_rig(folder: CaptureFolder, rig: Rig) -> None:
+    """Writes the cameras.
+
+    Raises:
+        UsageError: The folder was begun with others.
+    """
+    path, content = folder.path / "rig.json", to_json(rig)
+    if path.is_file() and path.read_bytes() != content:
+        raise UsageError(f"{path}: prepared with other cameras; pass --overwrite")
     for name, cameras in rig.cameras.items():
         write_cameras(folder.path / name / CAMERA_FILE, cameras, rig.world_from_normalised)
-    write_whole(folder.path / "rig.json", to_json(rig))
+    write_whole(path, content)
 
 
 def _facts(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,18 @@ class CaptureFolder:
         if record is None or overwrite:
             return CaptureFolder._begin(path, settings)
         return CaptureFolder(path)
+
+    @staticmethod
+    def check_apart(path: Path, inputs: Sequence[str]) -> None:
+        """Checks that no input lies in the folder: it would be overwritten, or deleted.
+
+        Raises:
+            UsageError: One does.
+        """
+        out = path.resolve()
+        for each in inputs:
+            if each and Path(each).resolve().is_relative_to(out):
+                raise UsageError(f"{each}: lies in --out {path}; choose another folder")
 
     @staticmethod
     def _begin(path: Path, settings: dict[str, Any]) -> CaptureFolder:

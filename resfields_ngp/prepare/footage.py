@@ -76,6 +76,7 @@ def prepare_video(
         OSError: The folder is not writable or the disk is full.
     """
     root = Path(config.footage.path)
+    CaptureFolder.check_apart(out, (config.footage.path, config.matting.plates))
     kind, footage = _read(config.footage, root)
     n_all = min(count_frames(view) for view in footage.views)
     frames = select_frames(config.footage.frames, n_all, str(root))

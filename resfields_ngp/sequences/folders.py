@@ -74,9 +74,7 @@ class AnimatedSequence:
         Raises:
             SequenceError: The file is damaged; one line that names it.
         """
-        return without_empty_faces(
-            _motion_of(self.path, self.animation).mesh(self.times[index]), self.path
-        )
+        return _mesh_at(_motion_of(self.path, self.animation), self.times[index])
 
     def stamp(self) -> str:
         """Returns a text that changes with the file or the times."""
@@ -88,6 +86,16 @@ class AnimatedSequence:
 def _motion_of(path: Path, animation: str) -> Motion:
     """Returns an opened file; a process reads many frames of the same one."""
     return Motion.find(Gltf.open(path), animation)
+
+
+def _mesh_at(motion: Motion, time: float) -> TexturedMesh:
+    """Returns a moment of a file whose tables may point nowhere."""
+    path = motion.file.path
+    try:
+        mesh = motion.mesh(time)
+    except (KeyError, IndexError, TypeError) as error:
+        raise SequenceError(f"{path}: a damaged glTF file ({error!r}); export it again") from None
+    return without_empty_faces(mesh, path)
 
 
 def open_animation(path: Path, animation: str, frames_per_second: float) -> AnimatedSequence:
@@ -117,5 +125,5 @@ def read_textured_mesh(path: Path) -> TexturedMesh:
         return without_empty_faces(read_ply(path), path)
     if suffix in GLTF_SUFFIXES:
         file = Gltf.open(path)
-        return without_empty_faces(Motion(file, ()).mesh(0.0), path)
+        return _mesh_at(Motion(file, ()), 0.0)
     raise SequenceError(f"{path}: unknown kind of mesh; allowed: .obj, .ply, .glb, .gltf")

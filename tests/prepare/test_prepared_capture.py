@@ -174,6 +174,29 @@ def test_a_capture_renders_again_with_its_own_cameras(raw: Path, prepared: Path,
                 assert (again != given).mean() < 0.003
 
 
+def test_inputs_in_the_output_folder_are_refused_not_deleted(raw: Path, prepared: Path, capsys):
+    before = _digest(prepared)
+    for rig, out in ((str(prepared), prepared), (str(prepared / "rig.json"), prepared), ("", raw)):
+        arguments = ["prepare", "owlii", str(raw), "--out", str(out), "--overwrite"]
+        code, line = _refusal([*arguments, "--rig", rig], capsys)
+        assert code == 2 and "lies in --out" in line
+    assert _digest(prepared) == before and len(list(raw.iterdir())) == 9
+
+
+def test_a_run_goes_on_only_with_the_cameras_it_began_with(
+    raw: Path, prepared: Path, tmp_path: Path, capsys
+):
+    rig, out = tmp_path / "rig.json", tmp_path / "out"
+    rig.write_bytes((prepared / "rig.json").read_bytes())
+    arguments = ["prepare", "owlii", str(raw), "--out", str(out), "--rig", str(rig)]
+    assert main([*arguments, *SMALL]) == 0
+    table = json.loads(rig.read_text())
+    table["cameras"]["cam_train_0"]["width"] += 1
+    rig.write_text(json.dumps(table))
+    code, line = _refusal(arguments, capsys)
+    assert code == 2 and "prepared with other cameras" in line
+
+
 def test_frames_are_chosen_by_position_and_meshes_prepare_takes_the_same(raw: Path, tmp_path: Path):
     out = tmp_path / "some"
     arguments = ["prepare", "meshes", str(raw), "--out", str(out), "--frames", "::2", *SMALL]

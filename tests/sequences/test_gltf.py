@@ -178,13 +178,15 @@ def test_colours_textures_and_uvs_come_in_the_conventions_of_the_rest(tmp_path: 
 
 
 @pytest.mark.parametrize(
-    "damage", ["cut", "version", "draco", "animation", "no glTF", "reach", "strip"]
+    "damage", ["cut", "version", "draco", "animation", "no glTF", "reach", "strip", "nowhere"]
 )
 def test_damage_is_one_line_that_names_the_file(damage: str, tmp_path: Path):
     build = Builder()
     mesh = _mesh(build)
     if damage == "reach":
         build.accessors[1]["count"] = 99
+    if damage == "nowhere":
+        mesh["primitives"][0]["attributes"]["POSITION"] = 77
     if damage == "strip":
         mesh["primitives"][0]["mode"] = 5
     more = {"extensionsRequired": ["KHR_draco_mesh_compression"]} if damage == "draco" else {}

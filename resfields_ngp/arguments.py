@@ -94,11 +94,13 @@ def print_help(kind: type, verb: str, config: Any) -> None:
 
 
 def named_settings(options: Any) -> dict[str, str]:
-    """Returns the settings, dotted name to text, that a verb's short options stand for."""
+    """Returns the settings that short options stand for, also by their own SETTING_OF_OPTION."""
+    settings = getattr(options, "SETTING_OF_OPTION", SETTING_OF_OPTION)
+    given = {field.name: getattr(options, field.name) for field in dataclasses.fields(options)}
     return {
-        SETTING_OF_OPTION[field.name]: value
-        for field in dataclasses.fields(options)
-        if field.name in SETTING_OF_OPTION and (value := getattr(options, field.name)) is not None
+        settings[name]: "true" if value is True else value
+        for name, value in given.items()
+        if name in settings and value is not None and value is not False
     }
 
 

@@ -31,12 +31,15 @@ class Verb:
     tables: tuple[str, ...] | None = ()
     """Tables of settings that it takes as ``--table.name value``; None is all of them."""
     area: str = ""
-    """What the names of the modules of its command and options begin with."""
+    """What the names of the modules of its command, options and config begin with."""
+    settings: str = "Config"
+    """Its config class, the tree of tables, in `config`."""
 
 
-_OF_A_RUN = ("meshing", "imaging", "evaluation", "sampling")
+_OF_A_RUN = ("meshing", "texturing", "imaging", "evaluation", "sampling")
+_OF_MESHES = ("sequence", "rig", "picture", "clouds")
 
-VERBS = {
+VERBS: dict[str, Verb] = {
     "reconstruct": Verb(
         "reconstruct", "ReconstructOptions", "inspect, train, mesh, render and eval in one", None
     ),
@@ -49,7 +52,33 @@ VERBS = {
     "inspect": Verb(
         "inspect", "InspectOptions", "check a capture before any training", ("capture", "hull")
     ),
-    "synth": Verb("synth", "SynthOptions", "write the synthetic capture", ("synthetic",)),
+    "prepare owlii": Verb(
+        "prepare_owlii",
+        "PrepareOwliiOptions",
+        "render a raw Owlii sequence as a capture",
+        _OF_MESHES,
+        "prepare.",
+        "PrepareConfig",
+    ),
+    "prepare meshes": Verb(
+        "prepare_meshes",
+        "PrepareMeshesOptions",
+        "render meshes, or an animated GLB, as a capture",
+        _OF_MESHES,
+        "prepare.",
+        "PrepareConfig",
+    ),
+    "prepare video": Verb(
+        "prepare_video",
+        "PrepareVideoOptions",
+        "bring calibrated footage into the capture layout",
+        ("footage", "matting"),
+        "prepare.",
+        "PrepareVideoConfig",
+    ),
+    "synth": Verb(
+        "synth", "SynthOptions", "write the synthetic capture", ("synthetic",), "", "SynthConfig"
+    ),
     "scenes": Verb("scenes", "ScenesOptions", "list the scene files"),
     "doctor": Verb("doctor", "DoctorOptions", "what runs here, and what mends the rest"),
 }
@@ -118,16 +147,14 @@ def _run(given: list[str]) -> int:
         print(f"resfields-ngp {__version__}")
         return 0
     from .arguments import named_settings, parse_options, print_help, split_settings
-    from .config_tree import nearest
-    from .options import UsageError
 
-    name = given[0]
+    name, rest = _verb_named(given)
     if name not in VERBS:
-        known = ", ".join(VERBS)
-        raise UsageError(f'unknown verb "{name}"{nearest(name, list(VERBS))} (allowed: {known})')
+        print(_overview(f"{name} "))
+        return 0
     verb = VERBS[name]
     kind: type[Any] = getattr(_module(verb, "options"), verb.options)
-    plain, settings = split_settings(given[1:])
+    plain, settings = split_settings(rest)
     _check_tables(name, verb, settings)
     if "-h" in plain or "--help" in plain:
         print_help(kind, name, _settings_shown(verb, plain, settings))
@@ -138,20 +165,49 @@ def _run(given: list[str]) -> int:
 
 
 def _module(verb: Verb, name: str) -> Any:
+    """Returns the module `commands`, `options` or `config` of a verb's area."""
     return importlib.import_module(f".{verb.area}{name}", __package__)
 
 
-def _overview() -> str:
-    lines = [f"  {name:12} {verb.summary}" for name, verb in VERBS.items()]
+def _verb_named(given: list[str]) -> tuple[str, list[str]]:
+    """Takes the verb, of one word or two, off a command line.
+
+    Returns:
+        The verb, or the first word of a family of verbs whose help is asked for, and the rest.
+
+    Raises:
+        UsageError: There is no such verb; the nearest is named.
+    """
+    from .config_tree import nearest
+    from .options import UsageError
+
+    if given[0] in VERBS:
+        return given[0], given[1:]
+    family = [name.split()[1] for name in VERBS if name.startswith(f"{given[0]} ")]
+    if not family:
+        known = list(dict.fromkeys(name.split()[0] for name in VERBS))
+        hint = nearest(given[0], known)
+        raise UsageError(f'unknown verb "{given[0]}"{hint} (allowed: {", ".join(known)})')
+    if len(given) > 1 and given[1] in family:
+        return f"{given[0]} {given[1]}", given[2:]
+    if any(option in given for option in ("-h", "--help")):
+        return given[0], []
+    found = f'"{given[1]}"{nearest(given[1], family)}' if len(given) > 1 else "nothing"
+    raise UsageError(f"{given[0]} what? found {found} (allowed: {', '.join(family)})")
+
+
+def _overview(family: str = "") -> str:
+    """Returns what there is to do: all verbs, or those whose name begins with `family`."""
+    lines = [f"  {name:15} {v.summary}" for name, v in VERBS.items() if name.startswith(family)]
     return "\n".join(
         [
-            "usage: resfields-ngp VERB [OPTIONS]",
+            f"usage: resfields-ngp {family}VERB [OPTIONS]",
             "",
             "Multi-view images of something that moves, to one mesh per frame.",
             "",
             *lines,
             "",
-            "resfields-ngp VERB --help shows a verb's options, with units and defaults.",
+            f"resfields-ngp {family}VERB --help shows a verb's options, with units and defaults.",
         ]
     )
 
@@ -175,12 +231,13 @@ def _settings_shown(verb: Verb, plain: list[str], settings: dict[str, str]) -> A
     """Returns the config whose values the help shows, None for verbs without settings."""
     if verb.tables == ():
         return None
-    from .config import SynthConfig, load_config, part
+    from .config import load_config, part
     from .config_tree import apply_table, nested
     from .options import SETTING_OF_OPTION
 
-    if verb.tables == ("synthetic",):
-        return apply_table(SynthConfig(), nested(settings), "command line")
+    if verb.settings != "Config":
+        tree = getattr(_module(verb, "config"), verb.settings)
+        return apply_table(tree(), nested(settings), "command line")
     given = {token.partition("=")[0]: token.partition("=")[2] for token in plain if "=" in token}
     given |= dict(zip(plain, plain[1:], strict=False))
     kinds = {

@@ -103,7 +103,11 @@ def evaluate(options: EvalOptions, settings: Settings) -> int:
     from .datasets import load_capture
 
     run, config = _opened(options, settings)
-    stages.evaluate(config, load_capture(config.capture), run)
+    capture = load_capture(config.capture)
+    if options.roundtrip:
+        stages.evaluate_round_trip(config, capture, run)
+    else:
+        stages.evaluate(config, capture, run)
     return 0
 
 

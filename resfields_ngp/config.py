@@ -29,6 +29,7 @@ from .motion import MotionConfig, NoMotionConfig
 from .occupancy import OccupancyConfig
 from .resfield import ResFieldConfig
 from .schedules import TrainingConfig
+from .texturing import TexturingConfig
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,8 @@ class Config:
     """How long, how fast, on what."""
     meshing: MeshingConfig = field(default_factory=MeshingConfig)
     """Surfaces."""
+    texturing: TexturingConfig = field(default_factory=TexturingConfig)
+    """Textures."""
     imaging: ImagingConfig = field(default_factory=ImagingConfig)
     """Pictures and videos."""
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)

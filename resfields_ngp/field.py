@@ -8,9 +8,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from .backends.base import Backend, MlpSpec
+from .backends.base import Backend, MlpSpec, pad_inputs
 from .encoders import ENCODERS, AnyEncoderConfig, Encoder
 from .heads import HEADS, AnyHeadConfig, Head, RadianceHead, SurfaceHead
+from .heads.base import Outputs
 from .mlp import ResFieldMlp
 from .motion import MOTIONS, Motion, MotionConfig, NoMotionConfig, jets
 from .records import FrameSlices, check_shape
@@ -91,7 +92,7 @@ class SignalField(TimeField):
             network.n_hidden_layers,
             network.activation,
         )
-        self.trunk = ResFieldMlp(spec, n_frames, residual, generator)
+        self.trunk = ResFieldMlp(spec, n_frames, residual, generator, self.head.output_scales)
 
     def query(
         self,
@@ -116,8 +117,11 @@ class SignalField(TimeField):
         features = self._encoded(warped.positions, slices, released)
         # Positions in [-1, 1].
         centred = 2.0 * warped.positions - jets.of_constant(1.0, here)
-        inputs = torch.cat([features, centred, warped.extras], dim=2)
-        return self.trunk(inputs, slices, self.backend) * self.head.output_scales
+        others = torch.cat([centred, warped.extras], dim=2)
+        # Padded here, while it is small: the whole input is then put together once.
+        width = self.trunk.spec.shapes[0][1] - self.encoder.n_features
+        inputs = torch.cat([features, pad_inputs(others, width)], dim=2)
+        return self.trunk(inputs, slices, self.backend)
 
     def _encoded(self, positions: Tensor, slices: FrameSlices, released: float) -> Tensor:
         """Returns the encoder's features at jets of positions, as they are or warped."""
@@ -181,5 +185,5 @@ class Field(SurfaceField):
             found, normals = self._surface(positions[rows], frame)
             views = -normals if directions is None else directions[rows]
             slices = FrameSlices.single(frame, len(rows))
-            chunks.append(self.head.rgbs(found, views, slices, self.backend))
+            chunks.append(self.head.rgbs(Outputs.of(found), views, slices, self.backend))
         return torch.cat(chunks)

@@ -13,16 +13,39 @@ from .resfield import ResFieldConfig, residual_weights
 
 
 class ResFieldMlp(nn.Module):
-    """Bias-free MLP in tiny-cuda-nn's layout with time-residual weights."""
+    """Bias-free MLP in tiny-cuda-nn's layout with time-residual weights.
+
+    Args:
+        spec: The network's shape.
+        n_frames: Frames of the capture.
+        residual: How the weights change over time.
+        generator: Draws the initial weights.
+        output_scales: (n_outputs,) factors of the outputs; None is 1.
+    """
+
+    scales: Tensor | None
+    """(P,) factors of the weights, which are cheaper to scale than the outputs."""
 
     def __init__(
-        self, spec: MlpSpec, n_frames: int, residual: ResFieldConfig, generator: torch.Generator
+        self,
+        spec: MlpSpec,
+        n_frames: int,
+        residual: ResFieldConfig,
+        generator: torch.Generator,
+        output_scales: Tensor | None = None,
     ) -> None:
         super().__init__()
         self.spec = spec
         self.weights = residual_weights(
             xavier_uniform(spec, generator), spec, n_frames, residual, generator
         )
+
+        scales = None
+        if output_scales is not None:
+            scales = torch.ones(spec.n_weights)
+            last = scales[spec.offsets[-2] :].view(spec.shapes[-1])
+            last[: spec.n_outputs] = output_scales[:, None]
+        self.register_buffer("scales", scales, persistent=False)
 
     def forward(
         self,
@@ -32,6 +55,8 @@ class ResFieldMlp(nn.Module):
     ) -> Tensor:  # (N, 1 + D, n_outputs)
         """Runs each frame's rows through the network at that frame."""
         weights = between_frames(self.weights, slices.frames)
+        if self.scales is not None:
+            weights = weights * self.scales
         return backend.mlp(jets, slices, weights, self.spec)
 
 

@@ -25,6 +25,10 @@ SETTING_OF_OPTION = {
     "resolution": "meshing.resolution",
     "format": "meshing.formats",
     "mesh_frames": "meshing.frames",
+    "mesh_texture": "texturing.kind",
+    "target_faces": "meshing.target_faces",
+    "watertight": "meshing.watertight",
+    "tracking": "meshing.tracking",
     "input": "input.path",
     "input_frames": "input.frames",
     "fps": "sampling.fps",
@@ -39,7 +43,12 @@ SETTING_OF_OPTION = {
 }
 """Short options that stand for a setting, and the setting's dotted name."""
 
-RENAMED = {"mesh_frames": "frames", "input_frames": "frames", "export_formats": "format"}
+RENAMED = {
+    "mesh_frames": "frames",
+    "mesh_texture": "texture",
+    "input_frames": "frames",
+    "export_formats": "format",
+}
 """Options whose name on the command line is not their field's."""
 
 Text = Annotated[str | None, tyro.conf.arg(metavar="TEXT", help_behavior_hint="")]
@@ -142,14 +151,29 @@ class RunOptions(CommonOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class MeshOptions(RunOptions):
-    """Extract one mesh per frame from a run; finished frames are skipped."""
+    """Extract one mesh per frame from a run; finished frames are skipped.
+
+    With --texture uv they are written to RUN/textured, named as Owlii's sequences are.
+    """
 
     mesh_frames: Annotated[Text, tyro.conf.arg(name="frames")] = None
     """Frames to mesh among those fitted, as start:stop:stride."""
     resolution: Whole = None
     """Mesh cells along the longest side of model space."""
     format: Text = None
-    """Mesh formats, separated by commas: ply, obj, glb."""
+    """Mesh formats, separated by commas: ply, obj, glb and, with a texture, usd."""
+    mesh_texture: Annotated[
+        Text, tyro.conf.arg(name="texture", metavar="none|uv", help_behavior_hint="")
+    ] = None
+    """uv: a texture for each frame, baked from the training cameras' images."""
+    target_faces: Annotated[
+        Text, tyro.conf.arg(metavar="20k|40k|100k|full|INT", help_behavior_hint="")
+    ] = None
+    """Triangles left of each mesh."""
+    watertight: Flag = False
+    """Refuse frames whose mesh is not a closed 2-manifold; sheets that touch are parted first."""
+    tracking: Annotated[Text, tyro.conf.arg(metavar="none|group", help_behavior_hint="")] = None
+    """group: frames in groups share connectivity and texture coordinates."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,6 +192,8 @@ class EvalOptions(RunOptions):
 
     protocol: Protocol = None
     """Figures to report: clean, or the official code's conventions beside them."""
+    roundtrip: Flag = False
+    """Render the textured export from the capture's cameras and compare with its images instead."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -31,12 +31,13 @@ def rasterise(mesh: Mesh, cameras: Cameras, frame: int) -> tuple[np.ndarray, np.
     corners, corner_depths = pixels[mesh.faces], depths[mesh.faces]
     seen = np.full(cameras.height * cameras.width, -1)
     nearest = np.full(cameras.height * cameras.width, np.inf)
-    for triangles, x, y in _candidates(corners, corner_depths, cameras):
-        weights = _barycentric(corners[triangles], np.stack([x, y], 1) + 0.5)
-        inside = (weights >= 0).all(1)
-        triangles, places = triangles[inside], (y * cameras.width + x)[inside]
+    in_front = np.all(corner_depths > 1e-9, axis=1)
+    for triangles, x, y, weights in covered_pixels(
+        corners, cameras.width, cameras.height, in_front
+    ):
+        places = y * cameras.width + x
         # The inverse depth, not the depth, is linear in the picture.
-        found = 1 / (weights[inside] / corner_depths[triangles]).sum(1)
+        found = 1 / (weights / corner_depths[triangles]).sum(1)
         closer = found < nearest[places]
         order = np.argsort(-found[closer], kind="stable")  # of repeated places the last one stays
         places, triangles, found = places[closer], triangles[closer], found[closer]
@@ -78,15 +79,38 @@ def _vertex_normals(mesh: Mesh) -> np.ndarray:
     return normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-300)
 
 
+def covered_pixels(
+    corners: np.ndarray,  # (F, 3, 2) pixels
+    width: int,
+    height: int,
+    usable: np.ndarray,  # (F,) bool
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
+    """Yields the pixels whose centres lie in plane triangles, many at a time.
+
+    Args:
+        corners: The triangles.
+        width: Pixels across.
+        height: Pixels down.
+        usable: The triangles to look at.
+
+    Yields:
+        (N,) triangle numbers, (N,) columns, (N,) rows and (N, 3) weights of the corners.
+    """
+    for triangles, x, y in _candidates(corners, width, height, usable):
+        weights = barycentric(corners[triangles], np.stack([x, y], 1) + 0.5)
+        inside = (weights >= 0).all(1)
+        yield triangles[inside], x[inside], y[inside], weights[inside]
+
+
 def _candidates(
-    corners: np.ndarray, depths: np.ndarray, cameras: Cameras
+    corners: np.ndarray, width: int, height: int, usable: np.ndarray
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Yields triangles, columns and rows of all pixels whose centres lie in triangles' boxes."""
-    limits = np.array([cameras.width, cameras.height])
-    in_front = np.all(depths > 1e-9, axis=1)[:, None]
-    low = np.where(in_front, np.clip(np.ceil(corners.min(1) - 0.5), 0, limits), 0).astype(np.int64)
+    limits = np.array([width, height])
+    used = usable[:, None]
+    low = np.where(used, np.clip(np.ceil(corners.min(1) - 0.5), 0, limits), 0).astype(np.int64)
     high = np.floor(np.clip(corners.max(1) - 0.5, -1, limits - 1)).astype(np.int64)
-    sizes = np.where(in_front, np.maximum(high - low + 1, 0), 0)
+    sizes = np.where(used, np.maximum(high - low + 1, 0), 0)
     counts = sizes.prod(1)
     busy = np.flatnonzero(counts)
     ends = np.cumsum(counts[busy])
@@ -99,7 +123,7 @@ def _candidates(
         busy, ends = busy[n:], ends[n:] - ends[n - 1]
 
 
-def _barycentric(corners: np.ndarray, points: np.ndarray) -> np.ndarray:
+def barycentric(corners: np.ndarray, points: np.ndarray) -> np.ndarray:
     """Returns (N, 3) weights of triangles' corners at points; NaN for triangles seen edge on."""
     a, b, c = corners[:, 0], corners[:, 1], corners[:, 2]
     with np.errstate(divide="ignore", invalid="ignore"):

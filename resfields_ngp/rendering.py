@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .field import Field
-from .heads.base import unit
+from .heads.base import Outputs, unit
 from .occupancy import Occupancy
 from .records import FrameSlices, Rays, Rendering, Samples
 
@@ -24,8 +24,8 @@ class Shading:
 
     positions: Tensor
     """(N, 3) middles of the intervals, model space."""
-    jets: Tensor
-    """(N, 1 + D, n_outputs) of the geometry network."""
+    outputs: Outputs
+    """The geometry network's outputs there."""
     weights: Tensor
     """(N,) compositing weights."""
 
@@ -49,25 +49,26 @@ def render_samples(
         n_tangents: 3 forces normals; None asks the head.
 
     Returns:
-        The rendering, differentiable in the field's parameters, and the shading of its samples.
+        The rendering, differentiable in the field's parameters but for its normals' directions,
+        and the shading of its samples.
     """
     directions = rays.directions[samples.ray_indices]
     lengths, middles = samples.lengths, samples.middles
     positions = (rays.origins[samples.ray_indices] + middles[:, None] * directions).clamp(0.0, 1.0)
     tangents = field.head.n_tangents if n_tangents is None else n_tangents
-    jets = field.query(positions, samples.slices, fraction, tangents)
-    alphas = field.head.alphas(jets, directions, lengths, fraction)
+    outputs = Outputs.of(field.query(positions, samples.slices, fraction, tangents))
+    alphas = field.head.alphas(outputs, directions, lengths, fraction)
     weights = field.backend.composite(alphas, samples, rays.n_rays)
 
     seen = (weights.detach() > MIN_WEIGHT).nonzero()[:, 0]
     bounds = torch.tensor(samples.slices.offsets, device=seen.device)
     slices = FrameSlices(samples.slices.frames, tuple(torch.searchsorted(seen, bounds).tolist()))
-    rgbs = field.head.rgbs(jets[seen], directions[seen], slices, field.backend)
+    rgbs = field.head.rgbs(outputs.at(seen), directions[seen], slices, field.backend)
     accumulate = field.backend.accumulate
     colours = accumulate(weights[seen], rgbs, samples.ray_indices[seen], rays.n_rays)
     normals = torch.zeros_like(positions)
     if tangents:
-        normals = field.head.outward * unit(jets[:, 1:, 0])
+        normals = field.head.outward * unit(outputs.gradients.detach())
     others = torch.cat([torch.ones_like(middles)[:, None], middles[:, None], normals], dim=1)
     sums = accumulate(weights, others, samples.ray_indices, rays.n_rays)
     opacities = sums[:, 0]
@@ -75,7 +76,7 @@ def render_samples(
     rendering = Rendering(
         colours + (1.0 - opacities)[:, None] * backdrop, opacities, sums[:, 1], sums[:, 2:]
     )
-    return rendering, Shading(positions, jets, weights)
+    return rendering, Shading(positions, outputs, weights)
 
 
 @torch.no_grad()

@@ -29,6 +29,7 @@ FREE_TO_CHANGE = (
     "training.seconds",
     "training.steps",
     "meshing.",
+    "texturing.",
     "imaging.",
     "evaluation.",
 )

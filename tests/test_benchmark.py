@@ -44,7 +44,18 @@ def capture(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_synthetic(SYNTHETIC, tmp_path_factory.mktemp("captures") / "tiny")
 
 
-COMMANDS = ["capture", "ablation", "collapse", "kernels", "silhouettes", "video", "sdf", "flow"]
+COMMANDS = [
+    "capture",
+    "ablation",
+    "collapse",
+    "kernels",
+    "silhouettes",
+    "prepare",
+    "video",
+    "sdf",
+    "flow",
+    "texture",
+]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -230,3 +241,17 @@ def test_the_stages_of_a_profile_add_up_to_the_step(capture: Path, tmp_path: Pat
 def test_a_profile_needs_a_capture_or_a_run(capsys):
     assert profile_step.main([]) == 2
     assert "--run" in capsys.readouterr().err
+
+
+def test_a_capture_agrees_with_itself_prepared_again(tmp_path: Path, capsys):
+    command = ["prepare", "--out", str(tmp_path / "runs"), "--table", str(tmp_path / "p.md")]
+    command += ["--workers", "1", "--clouds.points", "0"]
+    tiny = ["--frames", "2", "--triangles", "800", "--size", "32", "--rig.views", "2"]
+    assert benchmark.main([*command, *tiny]) == 0
+    first = tmp_path / "first"
+    (tmp_path / "runs" / "dancer_capture").rename(first)
+    raw = tmp_path / "runs" / "dancer_raw"
+    assert benchmark.main([*command, str(raw), str(first)]) == 0
+    row = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert row["frames"] == 2 and row["cameras"] == 3 and row["seconds"] > 0
+    assert row["mask_iou"] > 0.99 and row["colour_error"] < 1 and row["depth_error_p99"] < 2e-3

@@ -177,3 +177,22 @@ def test_doctor_works_here(capsys: pytest.CaptureFixture[str]):
     assert main(["doctor"]) == 0
     shown = capsys.readouterr().out
     assert "tinycudann" in shown and "Reconstruction on the CPU works here." in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["prepare"], "prepare what? found nothing (allowed: owlii, meshes, video)"),
+        (["prepare", "mesh"], 'found "mesh"; did you mean "meshes"?'),
+        (["prepair", "owlii"], 'unknown verb "prepair"; did you mean "prepare"?'),
+    ],
+)
+def test_a_verb_of_two_words_is_asked_for_its_second(arguments: list[str], said: str, capsys):
+    assert main(arguments) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_help_of_a_family_lists_its_verbs(capsys):
+    assert main(["prepare", "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert "prepare owlii" in shown and "prepare video" in shown and "reconstruct" not in shown

@@ -10,7 +10,8 @@ import pytest
 import torch
 from analytic import sphere_reconstruction
 
-from resfields_ngp import meshing
+from resfields_ngp import frame_jobs
+from resfields_ngp.frame_surface import secant_step, trilinear
 from resfields_ngp.mesh import statistics
 from resfields_ngp.mesh_files import read_mesh
 from resfields_ngp.meshing import (
@@ -18,9 +19,7 @@ from resfields_ngp.meshing import (
     MeshingError,
     export_meshes,
     extract_mesh,
-    secant_step,
     selected_frames,
-    trilinear,
 )
 
 COARSE = MeshingConfig(resolution=48)
@@ -150,7 +149,7 @@ def test_interrupted_frame_leaves_nothing_half_done(
 
     reconstruction = sphere_reconstruction()
     with monkeypatch.context() as patch:
-        patch.setattr(meshing, "statistics", stop)
+        patch.setattr(frame_jobs, "statistics", stop)
         with pytest.raises(KeyboardInterrupt):
             export_meshes(reconstruction, tmp_path, COARSE)
     files = export_meshes(reconstruction, tmp_path, COARSE)

@@ -38,7 +38,7 @@ def read_rgba(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
     Raises:
         CaptureError: It is absent, cut off, no image, or has more than 8 bits a channel.
     """
-    image = _decode(path, cv2.IMREAD_UNCHANGED)
+    image = decode_image(path, cv2.IMREAD_UNCHANGED)
     if image.dtype != np.uint8:
         raise CaptureError(
             f"{path}: {8 * image.dtype.itemsize} bits a channel; allowed: 8-bit RGB or RGBA, "
@@ -57,7 +57,7 @@ def read_mask(path: Path) -> np.ndarray:
     Raises:
         CaptureError: It is absent, cut off or no image.
     """
-    image = _decode(path, cv2.IMREAD_UNCHANGED)
+    image = decode_image(path, cv2.IMREAD_UNCHANGED)
     return np.asarray(np.any(np.atleast_3d(image)[..., :3], axis=2))
 
 
@@ -67,7 +67,7 @@ def read_depth(path: Path) -> np.ndarray:
     Raises:
         CaptureError: It is absent, cut off, or not a 16-bit image of one channel.
     """
-    image = _decode(path, cv2.IMREAD_UNCHANGED)
+    image = decode_image(path, cv2.IMREAD_UNCHANGED)
     if image.ndim != 2 or image.dtype != np.uint16:
         raise CaptureError(
             f"{path}: {image.dtype} of shape {image.shape}; allowed: depth as 16-bit grey PNG"
@@ -142,8 +142,16 @@ def check_size(path: Path, image: np.ndarray, width: int, height: int) -> None:
         )
 
 
-def _decode(path: Path, flags: int) -> np.ndarray:
-    """Returns what OpenCV makes of a file that is known to be whole."""
+def decode_image(path: Path, flags: int) -> np.ndarray:
+    """Returns what OpenCV makes of a file that is known to be whole, in OpenCV's order BGR.
+
+    Args:
+        path: PNG or JPEG, or what else OpenCV reads.
+        flags: As of ``cv2.imdecode``.
+
+    Raises:
+        CaptureError: It is absent, cut off or no image.
+    """
     try:
         content = path.read_bytes()
     except FileNotFoundError:

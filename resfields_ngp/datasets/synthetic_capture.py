@@ -8,12 +8,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-import cv2
 import numpy as np
 
 from ..cameras import Cameras, look_at
 from ..records import frame_time
 from ..writing import write_whole
+from .layout import CAMERA_FILE, write_cameras, write_cloud, write_depth, write_png
 from .synthetic import Figure
 from .synthetic_rendering import render_figure
 
@@ -87,7 +87,7 @@ def write_synthetic(
     rig = camera_rig(config, world_from_normalised)
     total, done = config.n_frames * len(rig), 0
     for name, cameras in rig.items():
-        _write_cameras(out / name / "cameras_sphere.npz", cameras, world_from_normalised)
+        write_cameras(out / name / CAMERA_FILE, cameras, world_from_normalised)
         for frame in range(config.n_frames):
             _write_picture(config, cameras, frame, out / name)
             done += 1
@@ -146,29 +146,15 @@ def _pose(
     return look_at(centre + distance * towards, centre, np.array([0.0, 1.0, 0.0]))
 
 
-def _write_cameras(path: Path, cameras: Cameras, world_from_normalised: np.ndarray) -> None:
-    matrices = {}
-    for frame in range(cameras.n_frames):
-        matrices[f"world_mat_{frame}"] = np.vstack([cameras.projection(frame), [0, 0, 0, 1]])
-        matrices[f"scale_mat_{frame}"] = world_from_normalised
-    path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(path, **{key: matrix.astype(np.float32) for key, matrix in matrices.items()})
-
-
 def _write_picture(config: SyntheticConfig, cameras: Cameras, frame: int, folder: Path) -> None:
     time = frame_time(frame, config.n_frames)
     picture = render_figure(
         config.figure, cameras, frame, time, lit=config.is_lit, samples=config.samples
     )
     name = f"{frame:06d}.png"
-    _write_png(folder / "rgb" / name, cv2.cvtColor(picture.rgb, cv2.COLOR_RGB2BGR))
-    _write_png(folder / "mask" / name, picture.mask.astype(np.uint8) * 255)
-    _write_png(folder / "depth" / name, np.round(1000 * picture.depth).astype(np.uint16))
-
-
-def _write_png(path: Path, image: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(cv2.imencode(".png", image)[1].tobytes())
+    write_png(folder / "rgb" / name, picture.rgb)
+    write_png(folder / "mask" / name, picture.mask.astype(np.uint8) * 255)
+    write_depth(folder / "depth" / name, picture.depth)
 
 
 def _write_cloud(
@@ -178,14 +164,5 @@ def _write_cloud(
     time = frame_time(frame, config.n_frames)
     random = np.random.default_rng((config.seed, frame))
     points, _ = config.figure.sample(config.n_points, time, random)
-    fields = [(axis, "<f4") for axis in "xyz"] + [(f"n{axis}", "i1") for axis in "xyz"]
-    rows = np.empty(len(points), np.dtype(fields))
     normalised = (points - world_from_normalised[:3, 3]) / world_from_normalised[0, 0]
-    normals = np.round(127 * config.figure.normals(points, time)).astype(np.int8)
-    for index, axis in enumerate("xyz"):
-        rows[axis], rows[f"n{axis}"] = normalised[:, index], normals[:, index]
-    header = ["ply", "format binary_little_endian 1.0", f"element vertex {len(rows)}"]
-    header += [f"property float {axis}" for axis in "xyz"]
-    header += [f"property char n{axis}" for axis in "xyz"] + ["end_header", ""]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes("\n".join(header).encode() + rows.tobytes())
+    write_cloud(path, normalised, config.figure.normals(points, time))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,63 @@ from ..backends.base import Backend
 from ..encoders import spherical_harmonics
 from ..mlp import ResFieldMlp
 from ..records import FrameSlices
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What a head reads of the geometry network at N samples."""
+
+    values: Tensor
+    """(N, n_outputs): first what opacity comes from, then features for the colour network."""
+    gradients: Tensor
+    """(N, 3) of the first output by position, model units; (N, 0) without tangents."""
+
+    @staticmethod
+    def of(
+        jets: Tensor,  # (N, 1 + D, n_outputs)
+    ) -> Outputs:
+        """Takes from the network's jets what heads read; differentiable."""
+        return Outputs(*_Unpack.apply(jets))  # pyright: ignore - apply's result has no type
+
+    def at(
+        self,
+        indices: Tensor,  # (M,) each at most once
+    ) -> Outputs:
+        """Returns some rows; differentiable."""
+        packed = torch.cat([self.values, self.gradients], dim=1)
+        taken: Tensor = _Take.apply(packed, indices)  # pyright: ignore - as above
+        return Outputs(*taken.split([self.values.shape[1], self.gradients.shape[1]], dim=1))
+
+
+class _Unpack(torch.autograd.Function):
+    """Two slices of the jets at once: autograd would fill and add whole jets for each."""
+
+    @staticmethod
+    def forward(ctx, jets: Tensor) -> tuple[Tensor, Tensor]:
+        ctx.shape = jets.shape
+        return jets[:, 0].contiguous(), jets[:, 1:, 0].contiguous()
+
+    @staticmethod
+    def backward(ctx, grad_values: Tensor, grad_gradients: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        grad_jets = grad_values.new_zeros(ctx.shape)
+        grad_jets[:, 0] = grad_values
+        grad_jets[:, 1:, 0] = grad_gradients
+        return grad_jets
+
+
+class _Take(torch.autograd.Function):
+    """Rows at distinct indices; the gradient is copied back, not summed up as for repeated ones."""
+
+    @staticmethod
+    def forward(ctx, rows: Tensor, indices: Tensor) -> Tensor:
+        ctx.save_for_backward(indices)
+        ctx.shape = rows.shape
+        return rows.index_select(0, indices)
+
+    @staticmethod
+    def backward(ctx, grad_taken: Tensor) -> tuple[Tensor, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        (indices,) = ctx.saved_tensors
+        return grad_taken.new_zeros(ctx.shape).index_copy_(0, indices, grad_taken), None
 
 
 class Head(nn.Module):
@@ -49,7 +107,7 @@ class RadianceHead(SurfaceHead):
     @abstractmethod
     def alphas(
         self,
-        jets: Tensor,  # (N, 1 + D, n_outputs)
+        outputs: Outputs,
         directions: Tensor,  # (N, 3) of the samples' rays
         lengths: Tensor,  # (N,) of the samples' intervals, model units
         fraction: float,
@@ -59,7 +117,7 @@ class RadianceHead(SurfaceHead):
     @abstractmethod
     def rgbs(
         self,
-        jets: Tensor,  # (N, 1 + D, n_outputs)
+        outputs: Outputs,
         directions: Tensor,  # (N, 3)
         slices: FrameSlices,
         backend: Backend,

@@ -12,7 +12,7 @@ from ..backends.base import Backend, MlpSpec
 from ..mlp import ResFieldMlp
 from ..records import FrameSlices
 from ..resfield import ResFieldConfig
-from .base import RadianceHead, network_rgbs
+from .base import Outputs, RadianceHead, network_rgbs
 
 
 @dataclass(frozen=True)
@@ -74,15 +74,15 @@ class NerfHead(RadianceHead):
         """Returns (N,) densities per model unit from (N, n_outputs) network outputs."""
         return 10.0 * torch.exp(values[:, 0].clamp(max=8.0))
 
-    def alphas(self, jets, directions, lengths, fraction):
+    def alphas(self, outputs, directions, lengths, fraction):
         """See `Head.alphas`."""
-        return -torch.expm1(-self.densities(jets[:, 0]) * lengths)
+        return -torch.expm1(-self.densities(outputs.values) * lengths)
 
     def rgbs(
-        self, jets: Tensor, directions: Tensor, slices: FrameSlices, backend: Backend
+        self, outputs: Outputs, directions: Tensor, slices: FrameSlices, backend: Backend
     ) -> Tensor:
         """See `Head.rgbs`."""
-        inputs = [jets[:, 0, 1:]]
+        inputs = [outputs.values[:, 1:]]
         degree = self.config.view_degree
         return network_rgbs(self.colour, inputs, directions, degree, slices, backend)
 

@@ -18,7 +18,7 @@ from ..backends.base import Backend, MlpSpec
 from ..mlp import ResFieldMlp
 from ..records import FrameSlices
 from ..resfield import ResFieldConfig
-from .base import RadianceHead, network_rgbs, unit
+from .base import Outputs, RadianceHead, network_rgbs, unit
 
 
 @dataclass(frozen=True)
@@ -86,9 +86,9 @@ class NeusHead(RadianceHead):
         scheduled = self.config.sharpness_start * growth**fraction
         return scheduled * torch.exp(math.log(2.0) * torch.tanh(self.log_correction))
 
-    def alphas(self, jets, directions, lengths, fraction):
+    def alphas(self, outputs, directions, lengths, fraction):
         """See `Head.alphas`."""
-        sdfs, gradients = jets[:, 0, 0], jets[:, 1:, 0]
+        sdfs, gradients = outputs.values[:, 0], outputs.gradients
         sharpness = self.sharpness(fraction)
         if self.config.density == "laplace":
             return laplace_alphas(sdfs, lengths, sharpness)
@@ -103,10 +103,10 @@ class NeusHead(RadianceHead):
         return ratio * front - (1.0 - ratio) * (0.5 - 0.5 * cosines).relu()
 
     def rgbs(
-        self, jets: Tensor, directions: Tensor, slices: FrameSlices, backend: Backend
+        self, outputs: Outputs, directions: Tensor, slices: FrameSlices, backend: Backend
     ) -> Tensor:
         """See `Head.rgbs`."""
-        inputs = [jets[:, 0, 1:], unit(jets[:, 1:, 0])]
+        inputs = [outputs.values[:, 1:], unit(outputs.gradients)]
         degree = self.config.view_degree
         return network_rgbs(self.colour, inputs, directions, degree, slices, backend)
 

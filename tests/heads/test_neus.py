@@ -7,7 +7,7 @@ import torch
 
 from resfields_ngp.backends import open_backend
 from resfields_ngp.heads import NeusConfig, NeusHead
-from resfields_ngp.heads.base import unit
+from resfields_ngp.heads.base import Outputs, unit
 from resfields_ngp.heads.neus import laplace_alphas, logistic_alphas
 from resfields_ngp.records import FrameSlices
 from resfields_ngp.resfield import ResFieldConfig
@@ -94,7 +94,7 @@ def test_alphas_and_gradients_are_finite_however_sharp(kind: str, sharpness: flo
 def test_alphas_of_the_head_are_its_densitys(density):
     head, jets, lengths = neus_head(density=density), some_jets(), torch.full((12,), 0.02)
     directions = some_directions()
-    found = head.alphas(jets, directions, lengths, 1.0)
+    found = head.alphas(Outputs.of(jets), directions, lengths, 1.0)
     if density == "logistic":
         cosines = (directions * jets[:, 1:, 0]).sum(1).clamp(max=0.0)
         expected = logistic_alphas(jets[:, 0, 0], cosines, lengths, head.sharpness(1.0))
@@ -108,9 +108,15 @@ def test_back_faces_have_gradients_early_only():
     jets[0, 3, 0] = 1.0  # the distance grows along z; the ray leaves at a slant
     directions, lengths = torch.tensor([[0.6, 0.0, 0.8]]), torch.tensor([0.02])
     head = neus_head()
-    seen = [head.alphas(jets, directions, lengths, fraction).item() for fraction in (0.0, 0.1, 0.2)]
+    seen = [
+        head.alphas(Outputs.of(jets), directions, lengths, fraction).item()
+        for fraction in (0.0, 0.1, 0.2)
+    ]
     assert seen[0] > seen[1] > seen[2] == 0.0
-    assert neus_head(cosine_anneal=0.0).alphas(jets, directions, lengths, 0.0).item() == 0.0
+    assert (
+        neus_head(cosine_anneal=0.0).alphas(Outputs.of(jets), directions, lengths, 0.0).item()
+        == 0.0
+    )
 
 
 def test_sharpness_grows_geometrically_within_a_factor_of_two():
@@ -133,21 +139,25 @@ def test_normals_have_unit_length_and_no_nan_where_there_is_none():
 @pytest.mark.parametrize("view_degree", [0, 3])
 def test_colours_depend_on_the_view_only_where_asked(view_degree: int):
     head, slices = neus_head(view_degree=view_degree), FrameSlices((0, 2), (0, 5, 12))
-    rgbs = head.rgbs(some_jets(), some_directions(), slices, BACKEND)
+    rgbs = head.rgbs(Outputs.of(some_jets()), some_directions(), slices, BACKEND)
     assert rgbs.shape == (12, 3) and (rgbs >= 0).all() and (rgbs <= 1).all()
-    others = head.rgbs(some_jets(), -some_directions(), slices, BACKEND)
+    others = head.rgbs(Outputs.of(some_jets()), -some_directions(), slices, BACKEND)
     assert torch.equal(rgbs, others) == (view_degree == 0)
 
 
 def test_colours_see_the_normal_but_not_the_length_of_its_gradient():
     head, slices = neus_head(), FrameSlices.single(1, 12)
     jets = some_jets()
-    rgbs = head.rgbs(jets, some_directions(), slices, BACKEND)
+    rgbs = head.rgbs(Outputs.of(jets), some_directions(), slices, BACKEND)
     longer, turned = jets.clone(), jets.clone()
     longer[:, 1:, 0] *= 3.0
     turned[:, 1:, 0] *= -1.0
-    assert torch.allclose(head.rgbs(longer, some_directions(), slices, BACKEND), rgbs, atol=1e-6)
-    assert not torch.allclose(head.rgbs(turned, some_directions(), slices, BACKEND), rgbs)
+    assert torch.allclose(
+        head.rgbs(Outputs.of(longer), some_directions(), slices, BACKEND), rgbs, atol=1e-6
+    )
+    assert not torch.allclose(
+        head.rgbs(Outputs.of(turned), some_directions(), slices, BACKEND), rgbs
+    )
 
 
 def test_the_level_is_the_signed_distance():

@@ -97,9 +97,11 @@ class _HashGrid(torch.autograd.Function):
             # A fresh dense gradient costs more than the kernel: it goes into the leaf's buffer.
             existing = table.grad if ctx.needs_input_grad[2] and table.is_leaf else None
             buffer = torch.zeros_like(table) if existing is None else existing
-            grad_coefficients = torch.zeros_like(coefficients)
+            grad_weights = torch.empty(arrays[2].shape)
             target = buffer.view(table.shape[0], -1).numpy()
-            grid.backward_kernel(*widths)(*arrays, gradients, target, grad_coefficients.numpy())
+            grid.backward_kernel(*widths)(*arrays, gradients, target, grad_weights.numpy())
+            by_channel = grad_weights.view(*coefficients.shape, spec.n_features_per_level)
+            grad_coefficients = by_channel.sum(3)
             grad_table = buffer if existing is None else None
         if ctx.needs_input_grad[0]:
             grad_positions = torch.zeros_like(positions)
@@ -162,7 +164,7 @@ def _plane_arrays(positions, coefficients, table, slots, slices: FrameSlices, sp
 
 
 def _grid_arrays(positions, coefficients, table, slots, slices: FrameSlices, spec: GridSpec):
-    """Returns the numpy views that the kernels take, in their order."""
+    """Returns the arrays that the kernels take, in their order."""
     shape = (len(slices.frames), spec.n_levels, spec.n_lookups)
     if slots is None:
         slot_array = np.zeros(shape, np.uint32)
@@ -172,7 +174,7 @@ def _grid_arrays(positions, coefficients, table, slots, slices: FrameSlices, spe
     return (
         positions.detach().contiguous().numpy(),
         np.asarray(slices.offsets, np.int64),
-        coefficients.detach().contiguous().numpy(),
+        coefficients.detach().repeat_interleave(spec.n_features_per_level, dim=2).numpy(),
         slot_array,
         table.detach().view(table.shape[0], -1).numpy(),
         np.asarray(spec.scales, np.float32),
@@ -254,7 +256,8 @@ class _Accumulate(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad_sums):  # pyright: ignore[reportIncompatibleMethodOverride]
         weights, values, ray_indices = ctx.saved_tensors
-        grad_weights, grad_values = torch.empty_like(weights), torch.empty_like(values)
+        grad_weights = torch.empty_like(weights)
+        grad_values = torch.empty_like(values if ctx.needs_input_grad[1] else values[:0])
         rays.accumulate_backward(
             weights.contiguous().numpy(),
             values.contiguous().numpy(),
@@ -263,4 +266,4 @@ class _Accumulate(torch.autograd.Function):
             grad_weights.numpy(),
             grad_values.numpy(),
         )
-        return grad_weights, grad_values, None, None
+        return grad_weights, grad_values if ctx.needs_input_grad[1] else None, None, None

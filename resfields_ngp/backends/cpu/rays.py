@@ -126,11 +126,12 @@ def accumulate(weights, values, ray_indices, sums):
 
 @numba.njit(cache=True)
 def accumulate_backward(weights, values, ray_indices, grad_sums, grad_weights, grad_values):
-    """Gradients of `accumulate` by weights and by values."""
+    """Gradients of `accumulate` by weights and, unless `grad_values` is empty, by values."""
     for n in range(weights.shape[0]):
         total = np.float32(0.0)
         for v in range(values.shape[1]):
             gradient = grad_sums[ray_indices[n], v]
             total += gradient * values[n, v]
-            grad_values[n, v] = gradient * weights[n]
+            if grad_values.shape[0] > 0:
+                grad_values[n, v] = gradient * weights[n]
         grad_weights[n] = total

@@ -1,0 +1,74 @@
+"""Fewer triangles: quadric edge collapses down to a count."""
+
+from __future__ import annotations
+
+import fast_simplification
+import numpy as np
+
+from .manifold import as_manifold
+from .mesh import Mesh
+
+PRESETS = {"20k": 20_000, "40k": 40_000, "100k": 100_000, "full": 0}
+"""Names of target counts; 0 keeps every triangle."""
+
+FEWEST = 100
+"""The least target: below it nothing of a figure is left."""
+
+# How fast the allowed error grows. Slowly, the cheapest edges go first and folds are rare, but the
+# library may give up before the target is reached.
+_AGGRESSIONS = (3, 5, 7)
+_TOLERANCE = 1.02
+
+
+def parse_target(text: str) -> int:
+    """Returns the number of triangles that a preset or a number means; 0 keeps all.
+
+    Raises:
+        ValueError: It is neither a preset nor a whole number of at least `FEWEST`.
+
+    >>> parse_target("40k"), parse_target("full"), parse_target("12000")
+    (40000, 0, 12000)
+    """
+    if text in PRESETS:
+        return PRESETS[text]
+    if not text.isdigit() or int(text) < FEWEST:
+        raise ValueError(
+            f"meshing.target_faces is '{text}'; allowed: {', '.join(PRESETS)},"
+            f" or a number of triangles, {FEWEST} or more"
+        )
+    return int(text)
+
+
+def decimate(mesh: Mesh, target: int) -> Mesh:
+    """Collapses edges until about `target` triangles are left (Garland and Heckbert 1997).
+
+    Positions and triangles only: normals and colours belong to the old vertices. A closed surface
+    stays closed, and what the collapses pinch together is parted again (`as_manifold`).
+
+    Args:
+        mesh: The surface.
+        target: Triangles wanted; 0, or as many as there are, returns the mesh as it is.
+    """
+    if not target or mesh.n_faces <= target:
+        return mesh
+    # About its middle and in units of its size: the library computes in single precision.
+    middle = (mesh.vertices.min(0) + mesh.vertices.max(0)) / 2
+    size = float(np.ptp(mesh.vertices, axis=0).max()) or 1.0
+    points, faces = (mesh.vertices - middle) / size, mesh.faces
+    for aggression in _AGGRESSIONS:
+        if len(faces) > _TOLERANCE * target:
+            points, faces = _collapsed(points, faces, target, aggression)
+    return as_manifold(Mesh(points * size + middle, faces))
+
+
+def _collapsed(
+    points: np.ndarray, faces: np.ndarray, target: int, aggression: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns what the library leaves of a mesh."""
+    found = fast_simplification.simplify(
+        np.ascontiguousarray(points, np.float64),
+        np.ascontiguousarray(faces, np.int32),
+        target_count=target,
+        agg=aggression,
+    )
+    return found[0].astype(np.float64), found[1].astype(np.int64)

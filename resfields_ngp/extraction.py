@@ -1,0 +1,92 @@
+"""One frame's mesh out of the field: isosurface, floaters dropped, decimated, in world units."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+from .decimation import decimate, parse_target
+from .frame_surface import Surface
+from .isosurface import isosurface
+from .manifold import as_manifold
+from .mesh import Mesh, largest_components
+
+if TYPE_CHECKING:
+    from .reconstruction import Reconstruction
+    from .surfaces import FittedSurfaces
+
+
+@dataclass(frozen=True)
+class MeshingConfig:
+    """How surfaces are extracted and which of their parts are kept."""
+
+    resolution: int = 256
+    """Cells along the model box's side, 16 to 1024; memory grows with its cube: 0.6 GB at 512."""
+    target_faces: str = "full"
+    """Triangles left after decimation: 20k, 40k, 100k, a number of 100 or more, or full."""
+    watertight: bool = False
+    """Refuse frames whose mesh is not a closed 2-manifold; sheets that touch are parted first."""
+    tracking: Literal["none", "group"] = "none"
+    """group: frames in groups share their connectivity; the first one's mesh follows the field."""
+    group_size: int = 20
+    """Most frames of a group, 1 or more."""
+    group_residual: float = 0.01
+    """Distance between tracked mesh and surface above which a new group begins, model units."""
+    formats: tuple[Literal["ply", "obj", "glb", "usd"], ...] = ("ply",)
+    """File formats to write, any of ply (binary), obj, glb and, with a texture, usd."""
+    frames: str = "::"
+    """Frames to mesh, as start:stop:stride over the frames that were fitted."""
+    level: float = 0.0
+    """Signed distance of the surface, model units; positive swells it."""
+    keep_fraction: float = 0.02
+    """Components whose area is below this fraction of the largest one's are dropped, 0 to 1."""
+    keep_largest: int = 0
+    """Keep at most so many components, the largest; 0 for no limit."""
+    margin: float = 2.0
+    """How far outside the occupied region the surface may lie, in cells of the occupancy grid."""
+    refine: bool = True
+    """Move vertices onto the field's own zero along its normals, by one secant step."""
+    colours: bool = True
+    """Write vertex colours."""
+
+    def __post_init__(self) -> None:
+        if not 16 <= self.resolution <= 1024:
+            raise ValueError(f"meshing.resolution is {self.resolution}; allowed: 16 to 1024")
+        if not 0 <= self.keep_fraction <= 1:
+            raise ValueError(f"meshing.keep_fraction is {self.keep_fraction}; allowed: 0 to 1")
+        if self.keep_largest < 0:
+            raise ValueError(f"meshing.keep_largest is {self.keep_largest}; allowed: 0 or more")
+        if not self.formats:
+            raise ValueError("meshing.formats is empty; give at least one of ply, obj, glb, usd")
+        if self.group_size < 1:
+            raise ValueError(f"meshing.group_size is {self.group_size}; allowed: 1 or more")
+        if self.group_residual <= 0:
+            raise ValueError(f"meshing.group_residual is {self.group_residual}; allowed: above 0")
+        parse_target(self.target_faces)
+
+    @property
+    def wanted_faces(self) -> int:
+        """Triangles wanted of a frame; 0 for all."""
+        return parse_target(self.target_faces)
+
+
+def extract_mesh(
+    reconstruction: Reconstruction | FittedSurfaces, frame: int, config: MeshingConfig
+) -> Mesh:
+    """Extracts one frame's surface in world units, decimated; empty if the field has none.
+
+    Args:
+        reconstruction: What was fitted.
+        frame: Index of the frame among those fitted.
+        config: How.
+    """
+    surface = Surface(reconstruction, frame, config.level, config.margin)
+    outside = surface.outside if surface.is_bounded else None
+    vertices, faces = isosurface(surface.values, config.resolution, outside)
+    mesh = largest_components(Mesh(vertices, faces), config.keep_fraction, config.keep_largest)
+    if mesh.n_faces == 0:
+        return mesh
+    if config.refine:
+        mesh = replace(mesh, vertices=surface.refined(mesh.vertices, 1 / config.resolution))
+    mesh = decimate(mesh, config.wanted_faces)
+    return surface.dressed(as_manifold(mesh) if config.watertight else mesh, config.colours)

@@ -1,0 +1,104 @@
+"""The round trip: a textured export rendered from the capture's cameras, against its images.
+
+What is compared went from the capture through training, meshing, decimation and baking, into files
+and back: the honest measure of the whole.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+
+from .datasets.base import Capture, View
+from .metrics import psnr, silhouette_iou
+from .pictures import read_png
+from .textured_rendering import render_textured
+from .texturing import read_export
+from .writing import write_whole
+
+SCORES = ("psnr", "masked_psnr", "silhouette_iou", "field_psnr")
+"""``psnr`` over the picture, black off the masks; ``field_psnr`` the field's own pictures', where
+``render`` made them."""
+
+
+def evaluate_round_trip(
+    run: Path, capture: Capture, report: Callable[[int, int], None] | None = None
+) -> dict[str, Any]:
+    """Scores ``RUN/textured`` against all images of its capture and writes ``roundtrip.json``.
+
+    Args:
+        run: The run folder.
+        capture: The images; its frames are those of the run.
+        report: Called with the number of frames done and of all frames.
+
+    Returns:
+        What is written: ``cameras`` (one row each, means over frames), ``held_out`` and
+        ``training`` means, ``frames`` (one row a frame and camera).
+
+    Raises:
+        FileNotFoundError: A frame was not exported as obj or glb.
+        ValueError: A file is damaged.
+    """
+    views = [*capture.views, *([capture.test_view] if capture.test_view else [])]
+    rows = []
+    for frame, number in enumerate(capture.frame_numbers):
+        textured = read_export(run, number)
+        for view in views:
+            picture, mask = render_textured(textured, view.cameras, frame)
+            scores = compared(picture, mask, view, frame)
+            field_picture = run / "renders" / view.name / "rgb" / f"{number:06d}.png"
+            if field_picture.is_file():
+                scores["field_psnr"] = psnr(read_png(field_picture) / 255, _truth(view, frame))
+            rows.append({"camera": view.name, "frame": number, **scores})
+        if report is not None:
+            report(frame + 1, capture.n_frames)
+    held_out = capture.test_view.name if capture.test_view else None
+    cameras = {view.name: _means([r for r in rows if r["camera"] == view.name]) for view in views}
+    result = {
+        "capture": capture.name,
+        "held_out_camera": held_out,
+        "held_out": cameras.get(held_out or "", {}),
+        "training": _means([row for row in rows if row["camera"] != held_out]),
+        "cameras": cameras,
+        "frames": rows,
+    }
+    write_whole(run / "roundtrip.json", json.dumps(result, indent=1).encode())
+    return result
+
+
+def compared(picture: np.ndarray, mask: np.ndarray, view: View, frame: int) -> dict[str, float]:
+    """Scores a rendered picture and its mask against a view's image."""
+    seen, truth = picture * mask[..., None] / 255, _truth(view, frame)
+    scores = {"psnr": psnr(seen, truth)}
+    if view.masks is not None:
+        scores["masked_psnr"] = psnr(seen, truth, view.masks[frame])
+        scores["silhouette_iou"] = silhouette_iou(mask, view.masks[frame])
+    return scores
+
+
+def _truth(view: View, frame: int) -> np.ndarray:
+    """Returns an image in [0, 1], black off its mask."""
+    image = view.images[frame] / 255
+    return image if view.masks is None else image * view.masks[frame][..., None]
+
+
+def _means(rows: list[dict[str, Any]]) -> dict[str, float]:
+    """Returns the mean of each score that rows have."""
+    found = {name: [row[name] for row in rows if name in row] for name in SCORES}
+    return {name: float(np.nanmean(values)) for name, values in found.items() if values}
+
+
+def round_trip_table(result: dict[str, Any]) -> Table:
+    """Returns a table of `evaluate_round_trip`'s result for the terminal: a row a camera."""
+    title = f"{result['capture']}: textured export against the capture's images"
+    table = Table("camera", *SCORES, title=title, title_justify="left")
+    for name, scores in result["cameras"].items():
+        label = f"{name} (held out)" if name == result["held_out_camera"] else name
+        values = (f"{scores[each]:.4g}" if each in scores else "" for each in SCORES)
+        table.add_row(label, *values)
+    return table

@@ -1,0 +1,108 @@
+"""The textured export of a run: frames in parallel, a USD sequence, flicker, and a manifest."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .config import Config
+from .flicker import measure_flicker
+from .frame_jobs import Made, Plan, check_faults, make_group, manifest_settings
+from .manifest import Manifest
+from .meshing import selected_frames
+from .orbit import mean_up
+from .texturing import MESH_SUFFIXES, axes, read_export
+from .usd import require_usd, write_usd_sequence
+from .workers import Export, made_by_workers, textured_writer, views_at
+
+if TYPE_CHECKING:
+    from .reconstruction import Reconstruction
+
+
+def export_textured(
+    reconstruction: Reconstruction,
+    run: Path,
+    config: Config,
+    source: str = "",
+    report: Callable[[int, int], None] | None = None,
+) -> list[Path]:
+    """Writes ``textured/NAME_%08d.*`` for each frame, and ``textured/manifest.json``.
+
+    Frames that are there, of the same weights and settings, are kept. With usd there is a
+    ``NAME.usdc`` too that plays all frames.
+
+    Args:
+        reconstruction: What was fitted.
+        run: The run folder; worker processes load it again.
+        config: All settings of the run.
+        source: Names the weights, such as the checkpoint's step.
+        report: Called with the number of frames done and of all frames.
+
+    Returns:
+        The meshes of the frames asked for, in order; the first format of each.
+
+    Raises:
+        MeshingError: Frames without a surface, or not closed where that is asked for, after all
+            others were written.
+        ImportError: usd is asked for and usd-core is not installed.
+        CaptureError: The capture is gone or damaged.
+        OSError: A file could not be written; those before it are whole.
+    """
+    if "usd" in config.meshing.formats:
+        require_usd()
+    name = config.texturing.name or Path(config.capture.path).name.replace(" ", "_")
+    frames = selected_frames(config.meshing.frames, reconstruction.n_frames)
+    numbers = [reconstruction.frame_numbers[frame] for frame in frames]
+    views = views_at(config.capture, numbers[0])
+    export = Export(run, config, name, axes(mean_up([view.cameras for view in views])))
+    manifest = _opened(reconstruction, export, source)
+    paths = export.names.paths
+    plan = Plan.of(frames, reconstruction.frame_numbers, config.meshing, manifest, paths)
+    faults = plan.carry_out(_made(plan, reconstruction, export), manifest, report)
+    failed = {each.number for each in faults}
+    done = [number for number in numbers if number not in failed]
+    _complete(export, manifest, done)
+    check_faults(faults, run, len(frames))
+    return [paths(number)[0] for number in done]
+
+
+def _made(plan: Plan, reconstruction: Reconstruction, export: Export) -> Iterator[list[Made]]:
+    """Yields what the jobs of a plan make, by several processes where that helps."""
+    config = export.config
+    n_workers = min(config.training.threads or os.cpu_count() or 1, len(plan.jobs))
+    if n_workers > 1:
+        yield from made_by_workers(plan.jobs, export, n_workers)
+    else:
+        writer = textured_writer(reconstruction, export)
+        for job in plan.jobs:
+            yield make_group(reconstruction, config.meshing, writer, job)
+
+
+def _opened(reconstruction: Reconstruction, export: Export, source: str) -> Manifest:
+    config, names = export.config, export.names
+    settings = manifest_settings(source, config.meshing) | {"texturing": asdict(config.texturing)}
+    facts = {
+        "up": export.up,
+        "up_from": "the mean of the cameras",
+        "naming": f"{names.name}_%08d, frame number + 1",
+    }
+    folder = names.folder
+    return Manifest.open(
+        folder, reconstruction, settings, lambda number: f"{names.stem(number)}.*", facts
+    )
+
+
+def _complete(export: Export, manifest: Manifest, numbers: Sequence[int]) -> None:
+    """Writes what needs all frames: the usd sequence, and how much it flickers."""
+    names, formats = export.names, export.config.meshing.formats
+    if "usd" in formats and numbers:
+        suffix = MESH_SUFFIXES["usd"]
+        files = [(number + 1, names.base(number).with_suffix(suffix)) for number in numbers]
+        path = names.folder / f"{names.name}{suffix}"
+        write_usd_sequence(files, path, export.config.texturing.frames_per_second, export.up)
+    if {"obj", "glb"} & set(formats) and len(numbers) > 2:
+        meshes = (read_export(export.run, number) for number in numbers)
+        manifest.state(flicker=measure_flicker(meshes))

@@ -1,0 +1,312 @@
+"""Laws of footage: one scene written in three calibrations is one capture; masks are the figure."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from resfields_ngp.cameras import Cameras, look_at
+from resfields_ngp.cli import main
+from resfields_ngp.datasets import CaptureConfig, load_capture
+from resfields_ngp.prepare.matting import MattingConfig, cleaned, mask_from_plate
+
+WIDTH, HEIGHT, N_FRAMES, N_CAMERAS = 40, 30, 3, 4
+CENTRE = np.array([0.3, 1.0, -0.2])
+
+
+def rig() -> list[Cameras]:
+    """Returns cameras about the centre, each with lens and centre of its own."""
+    cameras = []
+    for index in range(N_CAMERAS):
+        eye = CENTRE + 4 * np.array([np.cos(1.5 * index), 0.2 * index, np.sin(1.5 * index)])
+        pose = look_at(eye, CENTRE, np.array([0.0, 1.0, 0.0]))
+        intrinsics = np.array([[50.0 + index, 0, 20.5], [0, 49, 14.0], [0, 0, 1]])
+        cameras.append(Cameras(intrinsics[None], pose[None], WIDTH, HEIGHT))
+    return cameras
+
+
+def shot(camera: int, frame: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns a (H, W, 3) RGB image of a bright box before a wall, and its (H, W) mask."""
+    random = np.random.default_rng((camera, frame))
+    image = (stage(camera) + random.normal(0, 2, (HEIGHT, WIDTH, 3))).clip(0, 255)
+    mask = np.zeros((HEIGHT, WIDTH), bool)
+    mask[8:22, 10 + camera + frame : 22 + camera + frame] = True
+    image[mask] = (220, 60, 40)
+    return image.round().astype(np.uint8), mask
+
+
+def stage(camera: int) -> np.ndarray:
+    """Returns the (H, W, 3) empty stage: a wall that grows lighter to the right."""
+    ramp = np.linspace(60, 140, WIDTH)[None, :, None] * [0.8, 1.0, 0.9]
+    return np.repeat(ramp, HEIGHT, axis=0) + 3 * camera
+
+
+def _write(path: Path, image: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if image.ndim == 3:
+        image = image[..., [2, 1, 0, 3] if image.shape[2] == 4 else [2, 1, 0]]
+    assert cv2.imwrite(str(path), image)
+
+
+def write_actors_hq(root: Path) -> Path:
+    rows = []
+    for index, cameras in enumerate(rig()):
+        name, pose, lens = f"Cam{index:03d}", cameras.world_from_camera[0], cameras.intrinsics[0]
+        turn = cv2.Rodrigues(pose[:3, :3])[0].ravel()
+        row = dict(zip(("rx", "ry", "rz", "tx", "ty", "tz"), [*turn, *pose[:3, 3]], strict=True))
+        row |= {"fx": lens[0, 0] / WIDTH, "fy": lens[1, 1] / HEIGHT}
+        row |= {"px": lens[0, 2] / WIDTH, "py": lens[1, 2] / HEIGHT}
+        rows.append({"name": name, "w": WIDTH, "h": HEIGHT} | row)
+        for frame in range(N_FRAMES):
+            image, mask = shot(index, frame)
+            _write(root / "rgbs" / name / f"{name}_rgb{frame:06d}.png", image)
+            _write(root / "masks" / name / f"{name}_mask{frame:06d}.png", 255 * mask.astype("u1"))
+    with open(root / "calibration.csv", "w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return root
+
+
+def write_easy_volcap(root: Path) -> Path:
+    root.mkdir(parents=True, exist_ok=True)
+    intri = cv2.FileStorage(str(root / "intri.yml"), cv2.FILE_STORAGE_WRITE)
+    extri = cv2.FileStorage(str(root / "extri.yml"), cv2.FILE_STORAGE_WRITE)
+    for storage in (intri, extri):
+        storage.startWriteStruct("names", cv2.FileNode_SEQ)
+        for index in range(N_CAMERAS):
+            storage.write("", f"{index:02d}")
+        storage.endWriteStruct()
+    for index, cameras in enumerate(rig()):
+        name = f"{index:02d}"
+        camera_from_world = np.linalg.inv(cameras.world_from_camera[0])
+        intri.write(f"K_{name}", cameras.intrinsics[0])
+        intri.write(f"dist_{name}", np.zeros((1, 5)))
+        extri.write(f"R_{name}", cv2.Rodrigues(camera_from_world[:3, :3])[0])
+        extri.write(f"T_{name}", camera_from_world[:3, 3:])
+        for frame in range(N_FRAMES):
+            image, mask = shot(index, frame)
+            _write(root / "images" / name / f"{frame:06d}.png", image)
+            _write(root / "masks" / name / f"{frame:06d}.png", 255 * mask.astype("u1"))
+    intri.release()
+    extri.release()
+    return root
+
+
+def write_neus2(root: Path, from_na: bool = True) -> Path:
+    axes = np.eye(4) if from_na else np.diag([1.0, -1, -1, 1])
+    for frame in range(N_FRAMES):
+        entries = []
+        for index, cameras in enumerate(rig()):
+            image, mask = shot(index, frame)
+            file = f"images/{frame:06d}/image_c_{index:03d}_f_{frame:06d}.png"
+            _write(root / file, np.dstack([image, 255 * mask.astype("u1")]))
+            lens = np.eye(4)
+            lens[:3, :3] = cameras.intrinsics[0]
+            pose = cameras.world_from_camera[0] @ axes
+            entry = {"transform_matrix": pose.tolist(), "intrinsic_matrix": lens.tolist()}
+            entries.append({"file_path": file} | entry)
+        table = {"from_na": from_na, "w": WIDTH, "h": HEIGHT, "frames": entries}
+        path = root / "train" / f"transform_{frame:06d}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(table))
+    return root
+
+
+WRITERS = {
+    "actorshq": (write_actors_hq, [f"Cam{i:03d}" for i in range(N_CAMERAS)]),
+    "easyvolcap": (write_easy_volcap, [f"{i:02d}" for i in range(N_CAMERAS)]),
+    "neus2": (write_neus2, [f"c{i:03d}" for i in range(N_CAMERAS)]),
+    "neus2 in OpenGL": (lambda root: write_neus2(root, False), [f"c{i:03d}" for i in range(4)]),
+}
+
+
+def _prepare(root: Path, out: Path, *more: str) -> int:
+    return main(["prepare", "video", str(root), "--out", str(out), "--workers", "1", *more])
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_every_calibration_gives_the_same_capture(kind: str, tmp_path: Path):
+    write, names = WRITERS[kind]
+    out = tmp_path / "capture"
+    assert _prepare(write(tmp_path / "footage"), out, "--test-camera", names[2]) == 0
+    capture = load_capture(CaptureConfig(path=str(out)))
+    assert [view.name for view in capture.views] == [names[0], names[1], names[3]]
+    assert capture.test_view is not None and capture.n_frames == N_FRAMES
+    order = [capture.views[0], capture.views[1], capture.test_view, capture.views[2]]
+    for index, (view, cameras) in enumerate(zip(order, rig(), strict=True)):
+        np.testing.assert_allclose(view.cameras.intrinsics[1], cameras.intrinsics[0], atol=1e-3)
+        poses = view.cameras.world_from_camera[1]
+        np.testing.assert_allclose(poses, cameras.world_from_camera[0], atol=1e-4)
+        for frame in range(N_FRAMES):
+            image, mask = shot(index, frame)
+            np.testing.assert_array_equal(view.images[frame], image)
+            assert view.masks is not None
+            np.testing.assert_array_equal(view.masks[frame], mask)
+    np.testing.assert_allclose(capture.world_from_normalised[:3, 3], CENTRE, atol=0.15)
+
+
+def test_plates_cut_the_figure_out(tmp_path: Path):
+    root = write_easy_volcap(tmp_path / "footage")
+    for index in range(N_CAMERAS):
+        _write(tmp_path / "plates" / f"{index:02d}.png", stage(index).round().astype("u1"))
+    out = tmp_path / "capture"
+    assert _prepare(root, out, "--plates", str(tmp_path / "plates")) == 0
+    capture = load_capture(CaptureConfig(path=str(out)))
+    for index, view in enumerate(capture.views):
+        assert view.masks is not None
+        for frame in range(N_FRAMES):
+            found, mask = view.masks[frame], shot(index, frame)[1]
+            assert (found & mask).sum() / (found | mask).sum() > 0.9
+
+
+def test_shadows_are_not_the_figure_but_dark_and_bright_things_are():
+    plate = np.full((40, 40, 3), (90, 120, 110), np.uint8)
+    image = plate.copy()
+    image[:10] = (63, 84, 77)  # the plate's hue, 30 % darker
+    image[12:20] = 5
+    image[22:30] = (190, 250, 230)
+    image[32:] = (120, 90, 110)
+    mask = mask_from_plate(image, plate, MattingConfig(clean=0, least=0))
+    assert not mask[:9].any()
+    assert mask[13:19].all() and mask[23:29].all() and mask[33:].all()
+
+
+def test_cleaning_drops_specks_and_small_parts_and_closes_gaps():
+    mask = np.zeros((60, 60), bool)
+    mask[10:40, 10:40] = True
+    mask[20, 20:30] = False
+    mask[50, 50] = mask[5, 5] = True
+    mask[45:55, 5:12] = True
+    expected = np.zeros_like(mask)
+    expected[10:40, 10:40] = True
+    found = cleaned(mask, 2, 0.2)
+    assert found[20, 20:30].all() and (found & ~expected).sum() == 0
+    assert (found & expected).sum() > 0.97 * expected.sum()
+    assert not cleaned(np.zeros((5, 5), bool), 1, 0.5).any()
+
+
+def test_images_and_cameras_shrink_together(tmp_path: Path):
+    root, out = write_actors_hq(tmp_path / "footage"), tmp_path / "capture"
+    assert _prepare(root, out, "--longest", "20", "--frames", "1:") == 0
+    capture = load_capture(CaptureConfig(path=str(out)))
+    view = capture.views[0]
+    assert view.images.shape == (2, 15, 20, 3)
+    np.testing.assert_allclose(view.cameras.intrinsics[0][0], [25, 0, 10.25], atol=1e-3)
+
+
+def test_distorted_footage_is_straightened(tmp_path: Path):
+    root = write_easy_volcap(tmp_path / "footage")
+    path = root / "intri.yml"
+    bent = cv2.FileStorage(str(path), cv2.FILE_STORAGE_APPEND)
+    bent.write("D_00", np.array([[0.3, 0, 0, 0, 0.0]]))
+    bent.release()
+    path.write_text(path.read_text().replace("dist_00", "unused_00"))
+    assert _prepare(root, tmp_path / "capture") == 0
+    capture = load_capture(CaptureConfig(path=str(tmp_path / "capture")))
+    np.testing.assert_array_equal(capture.views[1].images[0], shot(1, 0)[0])
+    assert (capture.views[0].images[0] != shot(0, 0)[0]).any()
+
+
+def test_boxes_of_actors_hq_place_the_subject(tmp_path: Path):
+    root = write_actors_hq(tmp_path / "take" / "4x")
+    header = "frame_number,aabb_min_x,aabb_min_y,aabb_min_z,aabb_max_x,aabb_max_y,aabb_max_z\n"
+    (tmp_path / "take" / "aabbs.csv").write_text(header + "0,-1,0,-1,1,2,1\n1,0,0,-1,1.5,2,1\n")
+    assert _prepare(root, tmp_path / "capture") == 0
+    capture = load_capture(CaptureConfig(path=str(tmp_path / "capture")))
+    matrix = capture.world_from_normalised
+    assert capture.bounds is not None
+    box = capture.bounds * matrix[0, 0] + matrix[:3, 3]
+    np.testing.assert_allclose(box, [[-1, 0, -1], [1.5, 2, 1]], atol=1e-5)
+
+
+def test_videos_are_read_frame_by_frame(tmp_path: Path):
+    root = write_easy_volcap(tmp_path / "footage")
+    (root / "videos").mkdir()
+    for index in range(N_CAMERAS):
+        name = str(root / "videos" / f"{index:02d}.avi")
+        code = cv2.VideoWriter.fourcc(*"MJPG")
+        video = cv2.VideoWriter(name, code, 25, (WIDTH, HEIGHT))
+        for frame in range(N_FRAMES):
+            video.write(np.ascontiguousarray(shot(index, frame)[0][..., ::-1]))
+        video.release()
+    out = tmp_path / "capture"
+    assert _prepare(root, out, "--footage.images", "videos", "--frames", "::2") == 0
+    capture = load_capture(CaptureConfig(path=str(out)))
+    for index, view in enumerate(capture.views):
+        assert view.masks is not None
+        for row, frame in enumerate((0, 2)):
+            image, mask = shot(index, frame)
+            assert np.abs(view.images[row] - image.astype(float)).mean() < 6  # JPEG's loss
+            np.testing.assert_array_equal(view.masks[row], mask)
+
+
+def test_an_interrupted_run_goes_on(tmp_path: Path):
+    root, out = write_neus2(tmp_path / "footage"), tmp_path / "capture"
+    assert _prepare(root, out) == 0
+    kept, lost = (out / "c001" / "rgb" / f"00000{i}.png" for i in range(2))
+    before = lost.read_bytes()
+    kept.write_bytes(kept.read_bytes() + b"kept")
+    lost.unlink()
+    assert _prepare(root, out) == 0
+    assert kept.read_bytes().endswith(b"kept") and lost.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        ("no calibration", "no calibration in it"),
+        ("column", "'fy' is missing"),
+        ("number", "no number"),
+        ("missing image", "2 images where"),
+        ("missing mask", "2 masks for 3 images"),
+        ("size", "calibrated for"),
+        ("camera", 'no camera "Cam9"'),
+        ("plate", "no plate of Cam000"),
+        ("source", "has no masks"),
+    ],
+)
+def test_bad_footage_is_one_line(damage: str, said: str, tmp_path: Path, capsys):
+    root, more = write_actors_hq(tmp_path / "footage"), []
+    path = root / "calibration.csv"
+    text = path.read_text()
+    if damage == "no calibration":
+        path.unlink()
+    elif damage == "column":
+        path.write_text(text.replace("fy", "focal"))
+    elif damage == "number":
+        path.write_text(text.replace("Cam000,40,30", "Cam000,wide,30"))
+    elif damage == "missing image":
+        (root / "rgbs/Cam001/Cam001_rgb000001.png").unlink()
+        (root / "masks/Cam001/Cam001_mask000001.png").unlink()
+    elif damage == "missing mask":
+        (root / "masks/Cam001/Cam001_mask000001.png").unlink()
+    elif damage == "size":
+        path.write_text(text.replace("Cam000,40,30", "Cam000,40,40"))
+    elif damage == "camera":
+        more = ["--cameras", "Cam9"]
+    elif damage == "plate":
+        more = ["--plates", str(tmp_path)]
+    elif damage == "source":
+        for name in (root / "masks").iterdir():
+            name.rename(name.with_suffix(".old"))
+        more = ["--matting.source", "files"]
+    capsys.readouterr()
+    assert _prepare(root, tmp_path / "capture", *more) == 3
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1 and said in lines[0]
+
+
+def test_damaged_yaml_is_one_line(tmp_path: Path, capsys):
+    for damage in ("text", "matrix"):
+        root = write_easy_volcap(tmp_path / damage)
+        path = root / "intri.yml"
+        path.write_text("lorem" if damage == "text" else path.read_text().replace("K_01", "K_99"))
+        assert _prepare(root, tmp_path / "capture") == 3
+        lines = [line for line in capsys.readouterr().err.splitlines() if "resfields" in line]
+        assert len(lines) == 1 and "intri.yml" in lines[0]

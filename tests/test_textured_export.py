@@ -1,0 +1,189 @@
+"""Laws of the textured export, driven as a user would: restarts, settings, faults, round trip."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from resfields_ngp import workers
+from resfields_ngp.cli import main
+from resfields_ngp.datasets.synthetic_capture import SyntheticConfig, write_synthetic
+from resfields_ngp.textured_files import read_textured
+
+N_FRAMES = 3
+EXPORT = ["--texture", "uv", "--target-faces", "600", "--resolution", "48"]
+EXPORT += ["--texturing.size", "128", "--threads", "1"]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Returns a run of a few steps, its capture beside it."""
+    folder = tmp_path_factory.mktemp("textured")
+    config = SyntheticConfig(n_frames=N_FRAMES, n_cameras=4, size=48, n_points=500)
+    capture = write_synthetic(config, folder / "figure")
+    options = ["--steps", "80", "--threads", "1", "--training.samples-per-batch", "2048"]
+    assert main(["train", str(capture), "--out", str(folder / "run"), *options]) == 0
+    return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def exported(trained: Path) -> Path:
+    """Returns the run with a textured export."""
+    assert main(["mesh", str(trained), *EXPORT, "--format", "obj,glb", "--watertight"]) == 0
+    return trained
+
+
+@pytest.fixture
+def run(exported: Path, tmp_path: Path) -> Path:
+    """Returns a copy of the run that a test may break."""
+    return Path(shutil.copytree(exported, tmp_path / "run"))
+
+
+def stamps(run: Path) -> dict[str, int]:
+    """Returns when each mesh of an export was written."""
+    return {path.name: path.stat().st_mtime_ns for path in (run / "textured").glob("*.obj")}
+
+
+def test_frames_are_closed_decimated_textured_and_in_the_world(exported: Path) -> None:
+    manifest = json.loads((exported / "textured" / "manifest.json").read_text())
+    assert (manifest["units"], manifest["handedness"]) == ("capture world units", "right-handed")
+    assert manifest["up"] == "+y"
+    assert [row["frame"] for row in manifest["frames"]] == list(range(N_FRAMES))
+    for row in manifest["frames"]:
+        number = row["frame"] + 1
+        names = [f"figure_{number:08d}.{suffix}" for suffix in ("glb", "mtl", "obj", "png")]
+        assert row["files"] == names
+        assert row["watertight"] and row["boundary_edges"] == 0 and row["n_faces"] <= 620
+        found = read_textured(exported / "textured" / names[2])
+        np.testing.assert_allclose(
+            [found.mesh.vertices.min(0), found.mesh.vertices.max(0)], row["bounds"], atol=1e-4
+        )
+        assert found.texture.shape == (128, 128, 3) and found.texture.std() > 5
+    assert {"vertex_noise", "texture_change", "static_part"} <= set(manifest["flicker"])
+
+
+def test_finished_frames_are_kept_and_missing_ones_come_back_alike(run: Path) -> None:
+    before = stamps(run)
+    lost = run / "textured" / "figure_00000002.png"
+    content = lost.read_bytes()
+    lost.unlink()
+    assert main(["mesh", str(run), *EXPORT, "--format", "obj,glb", "--watertight"]) == 0
+    after = stamps(run)
+    assert [name for name in after if after[name] != before[name]] == ["figure_00000002.obj"]
+    assert lost.read_bytes() == content
+
+
+def test_an_interrupted_export_goes_on(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.rmtree(run / "textured")
+    real = workers.make_group
+
+    def stop_at_the_second(reconstruction, config, writer, job):
+        if job.frames[0] == 1:
+            raise KeyboardInterrupt
+        return real(reconstruction, config, writer, job)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("resfields_ngp.textured_export.make_group", stop_at_the_second)
+        assert main(["mesh", str(run), *EXPORT, "--format", "obj"]) == 130
+    first = stamps(run)
+    assert list(first) == ["figure_00000001.obj"]
+    assert main(["mesh", str(run), *EXPORT, "--format", "obj"]) == 0
+    last = stamps(run)
+    assert len(last) == N_FRAMES
+    assert last["figure_00000001.obj"] == first["figure_00000001.obj"]
+
+
+def test_other_settings_export_again(run: Path) -> None:
+    before = stamps(run)
+    options = ["--format", "obj", "--frames", "0:1", "--texturing.picture", "jpeg"]
+    assert main(["mesh", str(run), *EXPORT, *options]) == 0
+    assert stamps(run)["figure_00000001.obj"] != before["figure_00000001.obj"]
+    names = {path.name for path in (run / "textured").glob("figure_00000001.*")}
+    assert names == {"figure_00000001.obj", "figure_00000001.mtl", "figure_00000001.jpg"}
+
+
+def test_groups_share_connectivity_and_places(run: Path) -> None:
+    options = ["--format", "obj", "--tracking", "group", "--meshing.group-residual", "0.5"]
+    assert main(["mesh", str(run), *EXPORT, *options]) == 0
+    manifest = json.loads((run / "textured" / "manifest.json").read_text())
+    for group in manifest["groups"]:
+        meshes = [
+            read_textured(run / "textured" / f"figure_{frame + 1:08d}.obj")
+            for frame in group["frames"]
+        ]
+        for mesh in meshes[1:]:
+            np.testing.assert_array_equal(mesh.mesh.faces, meshes[0].mesh.faces)
+            np.testing.assert_array_equal(mesh.atlas.uvs, meshes[0].atlas.uvs)
+    assert sum(len(group["frames"]) for group in manifest["groups"]) == N_FRAMES
+
+
+@pytest.mark.slow
+def test_workers_make_the_same_as_one_process(run: Path) -> None:
+    texture = run / "textured" / "figure_00000003.png"
+    alone = texture.read_bytes()
+    shutil.rmtree(run / "textured")
+    options = [*EXPORT, "--format", "obj,glb", "--watertight", "--threads", "2"]
+    assert main(["mesh", str(run), *options]) == 0
+    assert len(stamps(run)) == N_FRAMES
+    assert texture.read_bytes() == alone
+
+
+def test_the_round_trip_is_close_to_the_capture(exported: Path, capsys) -> None:
+    assert main(["eval", str(exported), "--roundtrip", "--threads", "1"]) == 0
+    assert "held out" in capsys.readouterr().out
+    found = json.loads((exported / "roundtrip.json").read_text())
+    assert found["held_out_camera"] == "cam_test" and len(found["frames"]) == N_FRAMES * 5
+    assert found["training"]["psnr"] > 18 and found["training"]["silhouette_iou"] > 0.7
+    assert found["held_out"]["psnr"] > 16
+
+
+def test_a_round_trip_without_an_export_is_an_error(trained: Path, tmp_path: Path, capsys) -> None:
+    bare = shutil.copytree(
+        trained, tmp_path / "bare", ignore=shutil.ignore_patterns("textured", "manifest.json")
+    )
+    assert main(["eval", str(bare), "--roundtrip"]) == 3
+    assert "no obj or glb of frame 0" in capsys.readouterr().err
+
+
+def test_a_capture_that_is_gone_is_an_error(run: Path, capsys) -> None:
+    settings = json.loads((run / "config.json").read_text())
+    settings["capture"]["path"] = str(run / "nowhere")
+    (run / "config.json").write_text(json.dumps(settings))
+    assert main(["mesh", str(run), *EXPORT, "--format", "obj"]) == 3
+    assert "nowhere" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        (["--texture", "vu"], 2, "uv"),
+        (["--target-faces", "30k"], 2, "allowed: 20k, 40k, 100k, full"),
+        (["--tracking", "flow"], 2, "group"),
+        (["--texture", "uv", "--format", "fbx"], 2, "usd"),
+        (["--format", "usd"], 3, "add --texture uv"),
+    ],
+)
+def test_bad_options_are_one_line(run: Path, capsys, options: list, code: int, message: str):
+    assert main(["mesh", str(run), *options]) == code
+    error = capsys.readouterr().err
+    assert message in error and len(error.splitlines()) == 1
+
+
+def test_usd_without_its_package_is_an_error(run: Path, capsys, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "pxr.Usd", None)
+    assert main(["mesh", str(run), *EXPORT, "--format", "usd"]) == 4
+    assert "pip install 'resfields-ngp[usd]'" in capsys.readouterr().err
+
+
+def test_an_open_mesh_is_refused_where_closed_ones_are_asked_for(
+    run: Path, capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("resfields_ngp.frame_jobs.is_watertight", lambda mesh: False)
+    options = ["--watertight", "--resolution", "40", "--threads", "1"]
+    assert main(["mesh", str(run), *options]) == 3
+    assert "not a closed 2-manifold in frames 0, 1, 2 (3 of 3)" in capsys.readouterr().err

@@ -1,10 +1,10 @@
 """Multi-view images of something that moves, to one mesh per frame.
 
 Reading order: `records` (units, what passes between the stages), `cameras`, `datasets`, `hull`,
-`hull_core`, `encoders`, `resfield`, `mlp`, `heads`, `field`, `occupancy`, `rendering`, `pixels`,
-`losses`, `step`, `training`, `reconstruction`; then what leaves the program: `meshing`, `imaging`,
-`evaluation`. `backends` has the kernels. `cli`, `commands` and `stages` tie them together, `config`
-says how.
+`hull_core`, `encoders`, `resfield`, `mlp`, `motion`, `heads`, `field`, `occupancy`, `rendering`,
+`pixels`, `losses`, `step`, `training`, `reconstruction`; then what leaves the program: `meshing`,
+`imaging`, `evaluation`. `backends` has the kernels. `cli`, `commands` and `stages` tie them
+together, `config` says how.
 """
 
 from __future__ import annotations

@@ -75,7 +75,8 @@ def distances(points: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 
 def flow_table(result: dict[str, Any]) -> Table:
-    """Returns a table of `score_flow`'s result for the terminal: a row a frame, means below."""
+    """Returns a table of `score_flow`'s result for the terminal: a row a frame, means below, then
+    those on triangles that training never saw."""
     names = list(result["definitions"])
     table = Table("frame", *(name.replace("_", " ") for name in names))
     for column in table.columns:
@@ -83,5 +84,7 @@ def flow_table(result: dict[str, Any]) -> Table:
     for row in result["frames"]:
         table.add_row(str(row["frame"]), *(f"{row[name]:.4g}" for name in names))
     table.add_section()
-    table.add_row("mean", *(f"{result['mean'][name]:.4g}" for name in names), style="bold")
+    for label, means in (("mean", result["mean"]), ("unseen", result.get("unseen"))):
+        if means is not None:
+            table.add_row(label, *(f"{means[name]:.4g}" for name in names), style="bold")
     return table

@@ -37,8 +37,7 @@ class FlowLossConfig:
     backward: float = 1.0
     """Weight of the L1 error from the others to the first frame."""
     held_out: float = 0.1
-    """Part of the triangles that is never trained on and scored instead, 0 to 0.5; 0 scores
-    points between those trained on."""
+    """Part of the triangles that is never trained on and scored apart, 0 to 0.5."""
     points: int = 20_000
     """Points that are scored, 1 or more."""
 
@@ -149,8 +148,15 @@ class FlowTask(FitTask):
         return StepResult(losses, len(uniform))
 
     def scores(self) -> dict[str, Any]:
-        """Returns the scores on held-out triangles, or on seeded points without such."""
-        chosen = self._is_held_out if self._is_held_out.any() else ~self._is_held_out
+        """Returns `score_flow` at seeded points of the triangles that are trained on.
+
+        Beside it ``unseen``, the means on held-out triangles; None where there are none.
+        """
+        result = self._scored(~self._is_held_out)
+        unseen = self._scored(self._is_held_out)["mean"] if self._is_held_out.any() else None
+        return result | {"unseen": unseen}
+
+    def _scored(self, chosen: np.ndarray) -> dict[str, Any]:
         uniform = np.random.default_rng(SPLIT_SEED).random((self.config.flow.points, 3))
         points = draw_points(self.faces[chosen], self._areas[chosen], len(uniform), uniform)
         return score_flow(self.field, self.space, self.vertices, points)

@@ -28,6 +28,8 @@ MODELS: dict[str, dict[str, Any]] = {
 _COLUMNS = {
     "forward_relative": "forward / motion",
     "backward_relative": "backward / motion",
+    "unseen_forward": "unseen forward",
+    "unseen_backward": "unseen backward",
     "forward": "forward",
     "backward": "backward",
     "accuracy_5": "within 5 %",
@@ -85,6 +87,8 @@ def measured_flow(config: FlowFitConfig, out: Path) -> Row:
     training = config.training
     return {
         **result["mean"],
+        "unseen_forward": result["unseen"] and result["unseen"]["forward_relative"],
+        "unseen_backward": result["unseen"] and result["unseen"]["backward_relative"],
         "held_out": result["held_out"],
         "parameters": result["parameters"],
         "steps": last["step"],
@@ -103,9 +107,10 @@ def describe_flows(rows: list[Row]) -> str:
         groups.setdefault(title, []).append(row)
     parts = [
         "# Scene flow\n",
-        "End-point errors on triangles that training never sees; forward is from the first frame "
-        "to the others, backward from them to the first. Errors are in world units, or parts of "
-        "the mean motion between each frame and the first.\n",
+        "End-point errors at points that training never drew; forward is from the first frame to "
+        "the others, backward from them to the first; unseen: on whole triangles that training "
+        "left out. Errors are in world units, or parts of the mean motion between each frame and "
+        "the first.\n",
     ]
     for title, group in groups.items():
         lines = [[row["model"], *(row[name] for name in _COLUMNS)] for row in group]

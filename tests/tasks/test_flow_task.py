@@ -88,8 +88,9 @@ def test_held_out_triangles_are_seeded_and_never_trained_on(ribbon: Path):
     assert held_out.sum() == 20 and np.array_equal(held_out, held_out_triangles(200, 0.1))
     assert not held_out_triangles(200, 0.0).any()
     assert held_out_triangles(2, 0.5).sum() == 1
-    task = make_task(ribbon)
-    assert 0 < task._is_held_out.sum() < len(FACES)
+    scores = make_task(ribbon).scores()
+    assert scores["unseen"]["forward"] != scores["mean"]["forward"]
+    assert make_task(ribbon, **{"flow.held_out": 0.0}).scores()["unseen"] is None
 
 
 @pytest.fixture

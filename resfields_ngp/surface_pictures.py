@@ -35,10 +35,13 @@ def write_surface_comparison(sequence: MeshSequence, run: Path) -> Path | None:
         if path is not None:
             camera = _camera_on(sequence.meshes[frame])
             pair = (sequence.meshes[frame], read_mesh(path))
-            columns.append(np.vstack([shaded(mesh, camera, 0) for mesh in pair]))
+            columns.append([shaded(mesh, camera, 0) for mesh in pair])
     if not columns:
         return None
-    write_png(run / "comparison.png", np.hstack(columns))
+    rows = [np.hstack(row) for row in zip(*columns, strict=True)]
+    busy = np.flatnonzero(np.any([row.any((1, 2)) for row in rows], axis=0))
+    window = slice(max(0, busy.min() - 8), busy.max() + 9) if len(busy) else slice(None)
+    write_png(run / "comparison.png", np.vstack([row[window] for row in rows]))
     return run / "comparison.png"
 
 
@@ -48,6 +51,6 @@ def _camera_on(mesh: Mesh) -> Cameras:
     middle, radius = (low + high) / 2.0, float(np.linalg.norm(high - low)) / 2.0
     direction = np.array([0.85, 0.35, 0.6])
     eye = middle + direction / np.linalg.norm(direction) * 4.0 * radius
-    intrinsics = np.array([[2.7 * SIZE, 0, SIZE / 2], [0, 2.7 * SIZE, SIZE / 2], [0, 0, 1]])
+    intrinsics = np.array([[2.1 * SIZE, 0, SIZE / 2], [0, 2.1 * SIZE, SIZE / 2], [0, 0, 1]])
     pose = look_at(eye, middle, np.array([0.0, 1.0, 0.0]))
     return Cameras(intrinsics[None], pose[None], SIZE, SIZE)

@@ -13,7 +13,7 @@ from resfields_ngp.cli import main
 from resfields_ngp.datasets.anime import write_anime
 from resfields_ngp.datasets.video import ClipConfig, load_clip
 from resfields_ngp.mesh_files import read_mesh
-from resfields_ngp.pictures import write_png
+from resfields_ngp.pictures import read_png, write_png
 from resfields_ngp.scenes import known_scenes
 from resfields_ngp.tasks import TASKS
 
@@ -89,6 +89,8 @@ def test_a_surface_leaves_meshes_in_world_units_and_scores(sdf_run: Path):
     for frame in range(2):
         middle = read_mesh(sdf_run / "meshes" / f"{frame:06d}.ply").vertices.mean(0)
         assert np.allclose(middle, [frame, 0.0, 0.0], atol=0.15)
+    above, below = np.vsplit(read_png(sdf_run / "comparison.png"), 2)
+    assert ((above > 0) == (below > 0)).mean() > 0.9  # the same ball
 
 
 def test_mesh_and_eval_work_on_a_surfaces_run(sdf_run: Path):

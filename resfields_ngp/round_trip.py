@@ -16,7 +16,7 @@ from rich.table import Table
 
 from .datasets.base import Capture, View
 from .metrics import psnr, silhouette_iou
-from .pictures import read_png
+from .pictures import read_png, write_png
 from .textured_rendering import render_textured
 from .texturing import read_export
 from .writing import write_whole
@@ -26,10 +26,17 @@ SCORES = ("psnr", "masked_psnr", "silhouette_iou", "field_psnr")
 ``render`` made them."""
 
 
+N_SHOWN = 4
+"""Frames in the picture."""
+
+
 def evaluate_round_trip(
     run: Path, capture: Capture, report: Callable[[int, int], None] | None = None
 ) -> dict[str, Any]:
     """Scores ``RUN/textured`` against all images of its capture and writes ``roundtrip.json``.
+
+    ``roundtrip.png`` shows a few frames of the held-out camera, or of the last one: the images
+    above, the export below.
 
     Args:
         run: The run folder.
@@ -45,7 +52,8 @@ def evaluate_round_trip(
         ValueError: A file is damaged.
     """
     views = [*capture.views, *([capture.test_view] if capture.test_view else [])]
-    rows = []
+    rows, pairs = [], []
+    shown = {*np.linspace(0, capture.n_frames - 1, N_SHOWN).round().astype(int).tolist()}
     for frame, number in enumerate(capture.frame_numbers):
         textured = read_export(run, number)
         for view in views:
@@ -55,6 +63,9 @@ def evaluate_round_trip(
             if field_picture.is_file():
                 scores["field_psnr"] = psnr(read_png(field_picture) / 255, _truth(view, frame))
             rows.append({"camera": view.name, "frame": number, **scores})
+            if view is views[-1] and frame in shown:
+                truth = np.round(_truth(view, frame) * 255).astype(np.uint8)
+                pairs.append(np.vstack([truth, picture * mask[..., None]]))
         if report is not None:
             report(frame + 1, capture.n_frames)
     held_out = capture.test_view.name if capture.test_view else None
@@ -68,6 +79,7 @@ def evaluate_round_trip(
         "frames": rows,
     }
     write_whole(run / "roundtrip.json", json.dumps(result, indent=1).encode())
+    write_png(run / "roundtrip.png", np.hstack(pairs))
     return result
 
 

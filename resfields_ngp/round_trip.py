@@ -62,15 +62,24 @@ def evaluate_round_trip(
             field_picture = run / "renders" / view.name / "rgb" / f"{number:06d}.png"
             if field_picture.is_file():
                 scores["field_psnr"] = psnr(read_png(field_picture) / 255, _truth(view, frame))
-            rows.append({"camera": view.name, "frame": number, **scores})
+            known = {name: value for name, value in scores.items() if not np.isnan(value)}
+            rows.append({"camera": view.name, "frame": number, **known})
             if view is views[-1] and frame in shown:
                 truth = np.round(_truth(view, frame) * 255).astype(np.uint8)
                 pairs.append(np.vstack([truth, picture * mask[..., None]]))
         if report is not None:
             report(frame + 1, capture.n_frames)
+    result = _summary(capture, views, rows)
+    write_whole(run / "roundtrip.json", json.dumps(result, indent=1).encode())
+    write_png(run / "roundtrip.png", np.hstack(pairs))
+    return result
+
+
+def _summary(capture: Capture, views: list[View], rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Returns the whole table with its means."""
     held_out = capture.test_view.name if capture.test_view else None
     cameras = {view.name: _means([r for r in rows if r["camera"] == view.name]) for view in views}
-    result = {
+    return {
         "capture": capture.name,
         "held_out_camera": held_out,
         "held_out": cameras.get(held_out or "", {}),
@@ -78,9 +87,6 @@ def evaluate_round_trip(
         "cameras": cameras,
         "frames": rows,
     }
-    write_whole(run / "roundtrip.json", json.dumps(result, indent=1).encode())
-    write_png(run / "roundtrip.png", np.hstack(pairs))
-    return result
 
 
 def compared(picture: np.ndarray, mask: np.ndarray, view: View, frame: int) -> dict[str, float]:
@@ -102,7 +108,7 @@ def _truth(view: View, frame: int) -> np.ndarray:
 def _means(rows: list[dict[str, Any]]) -> dict[str, float]:
     """Returns the mean of each score that rows have."""
     found = {name: [row[name] for row in rows if name in row] for name in SCORES}
-    return {name: float(np.nanmean(values)) for name, values in found.items() if values}
+    return {name: float(np.mean(values)) for name, values in found.items() if values}
 
 
 def round_trip_table(result: dict[str, Any]) -> Table:

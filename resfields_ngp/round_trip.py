@@ -17,7 +17,7 @@ from rich.table import Table
 from .datasets.base import Capture, View
 from .metrics import psnr, silhouette_iou
 from .pictures import read_png, write_png
-from .textured_rendering import render_textured
+from .textured_rendering import TexturedScene
 from .texturing import read_export
 from .writing import write_whole
 
@@ -55,9 +55,9 @@ def evaluate_round_trip(
     rows, pairs = [], []
     shown = {*np.linspace(0, capture.n_frames - 1, N_SHOWN).round().astype(int).tolist()}
     for frame, number in enumerate(capture.frame_numbers):
-        textured = read_export(run, number)
+        scene = TexturedScene(read_export(run, number))
         for view in views:
-            picture, mask = render_textured(textured, view.cameras, frame)
+            picture, mask = scene.render(view.cameras, frame)
             scores = compared(picture, mask, view, frame)
             field_picture = run / "renders" / view.name / "rgb" / f"{number:06d}.png"
             if field_picture.is_file():

@@ -57,7 +57,9 @@ def reconstruct(options: ReconstructOptions, settings: Settings) -> int:
         return code
     fault: MeshingError | None = None
     try:
-        stages.mesh(config, reconstruction, run)
+        stages.mesh(_with_plain_formats(config), reconstruction, run)
+        if config.texturing.kind == "uv":
+            stages.mesh_textured(config, reconstruction, run)
     except MeshingError as error:
         fault = error
     stages.render(config, reconstruction, capture, run)
@@ -80,7 +82,8 @@ def mesh(options: MeshOptions, settings: Settings) -> int:
     if is_fit(options.run):
         return revisit("mesh", options, settings)
     run, config = _opened(options, settings)
-    stages.mesh(config, _loaded(run, config), run)
+    export = stages.mesh_textured if config.texturing.kind == "uv" else stages.mesh
+    export(config, _loaded(run, config), run)
     return 0
 
 
@@ -105,7 +108,7 @@ def evaluate(options: EvalOptions, settings: Settings) -> int:
     run, config = _opened(options, settings)
     capture = load_capture(config.capture)
     if options.roundtrip:
-        stages.evaluate_round_trip(config, capture, run)
+        stages.evaluate_round_trip(capture, run)
     else:
         stages.evaluate(config, capture, run)
     return 0
@@ -215,6 +218,15 @@ def _with_path(config: Config, data: Path | None) -> Config:
         raise UsageError("no capture is named; pass its folder, or a scene with capture.path")
     path = placed(config.capture.path, data)
     return dataclasses.replace(config, capture=dataclasses.replace(config.capture, path=path))
+
+
+def _with_plain_formats(config: Config) -> Config:
+    """Returns a config for meshes without a texture, which usd files need."""
+    if config.texturing.kind == "none":
+        return config
+    formats = tuple(each for each in config.meshing.formats if each != "usd") or ("ply",)
+    meshing = dataclasses.replace(config.meshing, formats=formats)
+    return dataclasses.replace(config, meshing=meshing)
 
 
 def _checked_capture(config: Config) -> Capture:

@@ -16,8 +16,8 @@ from rich.table import Table
 
 from .datasets.base import Capture, View
 from .metrics import psnr, silhouette_iou
-from .pictures import read_png
-from .textured_rendering import render_textured
+from .pictures import read_png, write_png
+from .textured_rendering import TexturedScene
 from .texturing import read_export
 from .writing import write_whole
 
@@ -26,10 +26,17 @@ SCORES = ("psnr", "masked_psnr", "silhouette_iou", "field_psnr")
 ``render`` made them."""
 
 
+N_SHOWN = 4
+"""Frames in the picture."""
+
+
 def evaluate_round_trip(
     run: Path, capture: Capture, report: Callable[[int, int], None] | None = None
 ) -> dict[str, Any]:
     """Scores ``RUN/textured`` against all images of its capture and writes ``roundtrip.json``.
+
+    ``roundtrip.png`` shows a few frames of the held-out camera, or of the last one: the images
+    above, the export below.
 
     Args:
         run: The run folder.
@@ -45,21 +52,34 @@ def evaluate_round_trip(
         ValueError: A file is damaged.
     """
     views = [*capture.views, *([capture.test_view] if capture.test_view else [])]
-    rows = []
+    rows, pairs = [], []
+    shown = {*np.linspace(0, capture.n_frames - 1, N_SHOWN).round().astype(int).tolist()}
     for frame, number in enumerate(capture.frame_numbers):
-        textured = read_export(run, number)
+        scene = TexturedScene(read_export(run, number))
         for view in views:
-            picture, mask = render_textured(textured, view.cameras, frame)
+            picture, mask = scene.render(view.cameras, frame)
             scores = compared(picture, mask, view, frame)
             field_picture = run / "renders" / view.name / "rgb" / f"{number:06d}.png"
             if field_picture.is_file():
                 scores["field_psnr"] = psnr(read_png(field_picture) / 255, _truth(view, frame))
-            rows.append({"camera": view.name, "frame": number, **scores})
+            known = {name: value for name, value in scores.items() if not np.isnan(value)}
+            rows.append({"camera": view.name, "frame": number, **known})
+            if view is views[-1] and frame in shown:
+                truth = np.round(_truth(view, frame) * 255).astype(np.uint8)
+                pairs.append(np.vstack([truth, picture * mask[..., None]]))
         if report is not None:
             report(frame + 1, capture.n_frames)
+    result = _summary(capture, views, rows)
+    write_whole(run / "roundtrip.json", json.dumps(result, indent=1).encode())
+    write_png(run / "roundtrip.png", np.hstack(pairs))
+    return result
+
+
+def _summary(capture: Capture, views: list[View], rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Returns the whole table with its means."""
     held_out = capture.test_view.name if capture.test_view else None
     cameras = {view.name: _means([r for r in rows if r["camera"] == view.name]) for view in views}
-    result = {
+    return {
         "capture": capture.name,
         "held_out_camera": held_out,
         "held_out": cameras.get(held_out or "", {}),
@@ -67,8 +87,6 @@ def evaluate_round_trip(
         "cameras": cameras,
         "frames": rows,
     }
-    write_whole(run / "roundtrip.json", json.dumps(result, indent=1).encode())
-    return result
 
 
 def compared(picture: np.ndarray, mask: np.ndarray, view: View, frame: int) -> dict[str, float]:
@@ -90,7 +108,7 @@ def _truth(view: View, frame: int) -> np.ndarray:
 def _means(rows: list[dict[str, Any]]) -> dict[str, float]:
     """Returns the mean of each score that rows have."""
     found = {name: [row[name] for row in rows if name in row] for name in SCORES}
-    return {name: float(np.nanmean(values)) for name, values in found.items() if values}
+    return {name: float(np.mean(values)) for name, values in found.items() if values}
 
 
 def round_trip_table(result: dict[str, Any]) -> Table:

@@ -107,9 +107,7 @@ def _watched(
 
 
 def mesh(config: Config, reconstruction: Reconstruction, run: RunFolder) -> None:
-    """Writes ``meshes/`` or, with a texture, ``textured/``; what is there of the same is kept."""
-    if config.texturing.kind == "uv":
-        return _mesh_textured(config, reconstruction, run)
+    """Writes ``meshes/`` and ``manifest.json``; what is there of the same weights is kept."""
     from .meshing import export_meshes
 
     with counting("meshes") as report:
@@ -117,7 +115,8 @@ def mesh(config: Config, reconstruction: Reconstruction, run: RunFolder) -> None
     say(f"meshes: {run.path / 'meshes'}, described in {run.path / 'manifest.json'}")
 
 
-def _mesh_textured(config: Config, reconstruction: Reconstruction, run: RunFolder) -> None:
+def mesh_textured(config: Config, reconstruction: Reconstruction, run: RunFolder) -> None:
+    """Writes ``textured/``; what is there of the same weights and settings is kept."""
     from .textured_export import export_textured
     from .texturing import FOLDER
 
@@ -127,8 +126,8 @@ def _mesh_textured(config: Config, reconstruction: Reconstruction, run: RunFolde
     say(f"textured meshes: {folder}, described in {folder / 'manifest.json'}")
 
 
-def evaluate_round_trip(config: Config, capture: Capture, run: RunFolder) -> None:
-    """Writes ``roundtrip.json`` and a picture, and shows the scores."""
+def evaluate_round_trip(capture: Capture, run: RunFolder) -> None:
+    """Writes ``roundtrip.json`` and ``roundtrip.png``, and shows the scores."""
     from .round_trip import evaluate_round_trip, round_trip_table
 
     with counting("scores") as report:

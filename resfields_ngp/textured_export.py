@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from .config import Config
 from .flicker import measure_flicker
 from .frame_jobs import Made, Plan, check_faults, make_group, manifest_settings
-from .manifest import Manifest
+from .manifest import Manifest, read_manifest
 from .meshing import selected_frames
 from .orbit import mean_up
 from .texturing import MESH_SUFFIXES, axes, read_export
@@ -64,7 +64,8 @@ def export_textured(
     faults = plan.carry_out(_made(plan, reconstruction, export), manifest, report)
     failed = {each.number for each in faults}
     done = [number for number in numbers if number not in failed]
-    _complete(export, manifest, done)
+    if plan.jobs or not _is_complete(export):
+        _complete(export, manifest, done)
     check_faults(faults, run, len(frames))
     return [paths(number)[0] for number in done]
 
@@ -95,13 +96,23 @@ def _opened(reconstruction: Reconstruction, export: Export, source: str) -> Mani
     )
 
 
+def _sequence_path(export: Export) -> Path:
+    return export.names.folder / f"{export.name}{MESH_SUFFIXES['usd']}"
+
+
+def _is_complete(export: Export) -> bool:
+    """Returns whether an earlier call came to what needs all frames."""
+    formats = export.config.meshing.formats
+    has_flicker = "flicker" in read_manifest(export.names.folder / "manifest.json")
+    return has_flicker and ("usd" not in formats or _sequence_path(export).is_file())
+
+
 def _complete(export: Export, manifest: Manifest, numbers: Sequence[int]) -> None:
     """Writes what needs all frames: the usd sequence, and how much it flickers."""
     names, formats = export.names, export.config.meshing.formats
     if "usd" in formats and numbers:
-        suffix = MESH_SUFFIXES["usd"]
+        suffix, path = MESH_SUFFIXES["usd"], _sequence_path(export)
         files = [(number + 1, names.base(number).with_suffix(suffix)) for number in numbers]
-        path = names.folder / f"{names.name}{suffix}"
         write_usd_sequence(files, path, export.config.texturing.frames_per_second, export.up)
     if {"obj", "glb"} & set(formats) and len(numbers) > 2:
         meshes = (read_export(export.run, number) for number in numbers)

@@ -1,4 +1,4 @@
-"""Textured meshes as a capture's cameras see them: unlit, edges averaged over samples."""
+"""Textured meshes as a capture's cameras see them: unlit, by the renderer of ``prepare``."""
 
 from __future__ import annotations
 
@@ -6,42 +6,44 @@ import numpy as np
 
 from .atlas import TexturedMesh
 from .cameras import Cameras
-from .rasterising import barycentric, rasterise
+from .prepare.pictures import render_mesh
+from .prepare.raycasting import RayCaster
+from .prepare.shading import ShadedMesh
+from .sequences.base import Material
+from .sequences.base import TexturedMesh as SequenceMesh
 
-SAMPLES = 3
-"""Samples of a pixel along each axis."""
+SAMPLES = 9
+"""Rays a pixel."""
+
+
+class TexturedScene:
+    """A textured mesh that is ready to be rendered, without light: its texture holds that."""
+
+    def __init__(self, textured: TexturedMesh) -> None:
+        vertices = np.asarray(textured.mesh.vertices, np.float64)
+        faces = textured.mesh.faces
+        places = textured.atlas.uvs[textured.atlas.faces].astype(np.float64)
+        materials = (Material(texture=textured.texture),)
+        mesh = SequenceMesh(vertices, faces, materials, corner_uvs=places)
+        self._mesh = ShadedMesh(mesh, None, 1.0)
+        self._caster = RayCaster(vertices, faces)
+
+    def render(self, cameras: Cameras, frame: int) -> tuple[np.ndarray, np.ndarray]:
+        """Renders what a camera sees at one of its frames.
+
+        Returns:
+            (H, W, 3) uint8 colours, the mean of what a pixel's rays meet of the mesh, 0 where they
+            meet nothing; and the (H, W) mask of pixels that it covers by half or more.
+        """
+        seen = render_mesh(self._mesh, self._caster, cameras, frame, SAMPLES)
+        return np.round(seen.colours).astype(np.uint8), seen.mask
 
 
 def render_textured(
     textured: TexturedMesh, cameras: Cameras, frame: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Renders a mesh without light, for the texture holds it already.
-
-    Args:
-        textured: World units.
-        cameras: The camera.
-        frame: Its frame.
-
-    Returns:
-        (H, W, 3) uint8 colours, the mean of what a pixel's samples show of the mesh, 0 where they
-        show none; and the (H, W) mask of pixels that it covers by half or more.
-    """
-    fine = cameras.resized(SAMPLES)
-    triangles, _ = rasterise(textured.mesh, fine, frame)
-    rows, columns = np.nonzero(triangles >= 0)
-    chosen = triangles[rows, columns]
-    pixels, depths = fine.project(np.asarray(textured.mesh.vertices, np.float64), frame)
-    corners = textured.mesh.faces[chosen]
-    weights = barycentric(pixels[corners], np.stack([columns, rows], 1) + 0.5) / depths[corners]
-    weights /= weights.sum(1, keepdims=True)
-    uvs = (textured.atlas.uvs[textured.atlas.faces[chosen]] * weights[..., None]).sum(1)
-    samples = np.zeros((*triangles.shape, 4), np.float32)
-    samples[rows, columns, :3] = lookup(textured.texture, uvs)
-    samples[rows, columns, 3] = 1.0
-    shape = (cameras.height, SAMPLES, cameras.width, SAMPLES, 4)
-    means = samples.reshape(shape).mean((1, 3))
-    colours = means[..., :3] / np.maximum(means[..., 3:], 1e-6)
-    return np.round(colours).astype(np.uint8), means[..., 3] >= 0.5
+    """Renders a mesh once; see `TexturedScene.render`."""
+    return TexturedScene(textured).render(cameras, frame)
 
 
 def lookup(

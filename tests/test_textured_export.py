@@ -12,7 +12,11 @@ import pytest
 
 from resfields_ngp import workers
 from resfields_ngp.cli import main
+from resfields_ngp.commands import _with_plain_formats
+from resfields_ngp.config import Config
+from resfields_ngp.config_tree import apply_table
 from resfields_ngp.datasets.synthetic_capture import SyntheticConfig, write_synthetic
+from resfields_ngp.pictures import read_png
 from resfields_ngp.textured_files import read_textured
 
 N_FRAMES = 3
@@ -140,6 +144,7 @@ def test_the_round_trip_is_close_to_the_capture(exported: Path, capsys) -> None:
     assert found["held_out_camera"] == "cam_test" and len(found["frames"]) == N_FRAMES * 5
     assert found["training"]["psnr"] > 18 and found["training"]["silhouette_iou"] > 0.7
     assert found["held_out"]["psnr"] > 16
+    assert read_png(exported / "roundtrip.png").shape == (2 * 48, N_FRAMES * 48, 3)
 
 
 def test_a_round_trip_without_an_export_is_an_error(trained: Path, tmp_path: Path, capsys) -> None:
@@ -187,3 +192,12 @@ def test_an_open_mesh_is_refused_where_closed_ones_are_asked_for(
     options = ["--watertight", "--resolution", "40", "--threads", "1"]
     assert main(["mesh", str(run), *options]) == 3
     assert "not a closed 2-manifold in frames 0, 1, 2 (3 of 3)" in capsys.readouterr().err
+
+
+def test_a_textured_reconstruction_has_plain_meshes_too() -> None:
+    config = apply_table(Config(), {"meshing": {"formats": ["usd"]}}, "test")
+    assert _with_plain_formats(config) is config  # without a texture usd stays an error
+    textured = apply_table(config, {"texturing": {"kind": "uv"}}, "test")
+    assert _with_plain_formats(textured).meshing.formats == ("ply",)
+    both = apply_table(textured, {"meshing": {"formats": ["glb", "usd"]}}, "test")
+    assert _with_plain_formats(both).meshing.formats == ("glb",)

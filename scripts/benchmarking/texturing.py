@@ -62,7 +62,7 @@ def measured_export(path: Path, settings: dict[str, Any], truth: Path | None) ->
     shutil.rmtree(path / FOLDER, ignore_errors=True)
     begun = time.perf_counter()
     use_threads(config.training.threads)
-    stages.mesh(config, load_reconstruction(path, config.training.device), run)
+    stages.mesh_textured(config, load_reconstruction(path, config.training.device), run)
     seconds = time.perf_counter() - begun
     capture = load_capture(config.capture)
     _render_held_out(config, run)

@@ -22,6 +22,7 @@ from ..run_folder import RunFolder
 from ..schedules import ScheduleConfig
 from ..signed_distances import MeshDistance
 from ..surface_evaluation import SurfaceScoresConfig, evaluate_surfaces
+from ..surface_pictures import write_surface_comparison
 from ..surface_points import PointConfig, SurfacePoints
 from ..surfaces import FittedSurfaces
 from .base import FitTask, Report, restore_field
@@ -175,10 +176,12 @@ def _score(
 ) -> list[str]:
     result = evaluate_surfaces(surfaces, sequence, run.path, config.evaluation, report)
     figures = ", ".join(f"{name} {value:.4g}" for name, value in result["mean"].items())
-    return [
+    lines = [
         f"mean of {surfaces.n_frames} frames: {figures}",
         f"scores: {run.path / 'evaluation.json'}",
     ]
+    picture = write_surface_comparison(sequence, run.path)
+    return [*lines, f"comparison: {picture}"] if picture else lines
 
 
 def normalisation(sequence: MeshSequence) -> np.ndarray:

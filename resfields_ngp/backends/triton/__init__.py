@@ -1,0 +1,57 @@
+"""GPU kernels in Triton: nothing to compile at installation, no nvcc, any GPU that torch supports.
+
+Under ``TRITON_INTERPRET=1``, set before this is imported, the same kernels run on a CPU, slowly;
+that is how they are tested.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from ..base import Backend, BackendUnavailable
+
+try:
+    from . import grid, rays
+    from .launching import is_interpreted
+    from .mlp import Precision, mlp
+except ImportError as error:
+    raise BackendUnavailable(
+        f"triton: {error}; PyTorch's CUDA wheels carry it, else run `pip install triton`"
+    ) from error
+
+
+class TritonBackend(Backend):
+    """Triton kernels; sums of gradients are atomic, so their last bits differ from run to run."""
+
+    name = "triton"
+
+    def __init__(
+        self, device: str | torch.device = "cuda", precision: Precision = "float16"
+    ) -> None:
+        self.device = torch.device(device)
+        self.precision: Precision = precision
+        if self.device.type != "cuda" and not is_interpreted():
+            raise BackendUnavailable(
+                f"triton runs on CUDA, and on {self.device.type} only in its interpreter; "
+                "use --device cuda, or set TRITON_INTERPRET=1 to test its kernels"
+            )
+
+    def hash_grid(self, positions, slices, coefficients, slots, table, spec, n_tangents):
+        """See `Backend.hash_grid`."""
+        return grid.hash_grid(positions, slices, coefficients, slots, table, spec, n_tangents)
+
+    def mlp(self, jets, slices, weights, spec):
+        """See `Backend.mlp`."""
+        return mlp(jets, slices, weights, spec, self.precision)
+
+    def march(self, rays_, distances, band, step, stretch, jitter):
+        """See `Backend.march`."""
+        return rays.march(rays_, distances, band, step, stretch, jitter)
+
+    def composite(self, alphas, samples, n_rays):
+        """See `Backend.composite`."""
+        return rays.composite(alphas, samples.ray_indices, n_rays)
+
+    def accumulate(self, weights, values, ray_indices, n_rays):
+        """See `Backend.accumulate`."""
+        return rays.accumulate(weights, values, ray_indices, n_rays)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ...records import FrameSlices
 from ..base import MlpSpec, pad_to_16
+from ..half import gradient_scale
 from .launching import is_interpreted, launch, on_device, power_of_two, programs_per_frame
 from .mlp_kernels import mlp_backward, mlp_forward
 
@@ -19,9 +20,6 @@ Precision = Literal["float16", "bfloat16", "float32"]
 1/500; float32 is for comparison."""
 
 _OPERANDS = {"float16": tl.float16, "bfloat16": tl.bfloat16, "float32": tl.float32}
-_LARGEST_GRADIENT = 16.0
-"""float16 gradients are scaled to this maximum: room to grow by 4000 on the way back, while what
-is 200,000 times smaller is still a normal number."""
 
 
 def mlp(
@@ -57,17 +55,6 @@ def launch_options(spec: MlpSpec, n_tangents: int, precision: Precision) -> dict
     }
 
 
-def gradient_scale(gradients: Tensor, precision: Precision) -> Tensor:
-    """Returns () the power of two that brings float16 gradients into range, else 1.
-
-    It is found and used on the device: nobody waits for it.
-    """
-    if precision != "float16" or gradients.numel() == 0:
-        return gradients.new_ones(())
-    largest = gradients.abs().amax().clamp(min=1e-30)
-    return torch.exp2(torch.floor(torch.log2(_LARGEST_GRADIENT / largest)).clamp(-100.0, 100.0))
-
-
 class _Mlp(torch.autograd.Function):
     """Forward and backward launches over the same tiles."""
 
@@ -93,7 +80,9 @@ class _Mlp(torch.autograd.Function):
         options = launch_options(ctx.spec, jets.shape[1] - 1, ctx.precision)
         grid, offsets = _grid(ctx.slices, options["BLOCK"], jets.device)
         inputs = (jets, offsets, weights, weights.shape[1])
-        tensors = (gradients, gradient_scale(gradients, ctx.precision), grad_jets, grad_weights)
+        is_half = ctx.precision == "float16"
+        scale = gradient_scale(gradients) if is_half else gradients.new_ones(())
+        tensors = (gradients, scale, grad_jets, grad_weights)
         launch(mlp_backward, grid, *inputs, *tensors, WITH_JETS=with_jets, **options)
         return grad_jets if with_jets else None, grad_weights, None, None, None
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 _TINYCUDANN = "git+https://github.com/NVlabs/tiny-cuda-nn/#subdirectory=bindings/torch"
+_NERFACC = "git+https://github.com/nerfstudio-project/nerfacc.git@v0.5.3"
 
 
 @dataclass(frozen=True)
@@ -111,14 +112,29 @@ def _gpu() -> tuple[_Gpu | None, Finding]:
     return None, Finding("CUDA GPU", "missing", "driver found, torch cannot use it", "nvidia-smi")
 
 
+def tinycudann_line(capability: str) -> str:
+    """Returns the command that builds tinycudann for a compute capability, such as ``86``."""
+    architecture = f"TCNN_CUDA_ARCHITECTURES={capability} " if capability else ""
+    pip = f"{sys.executable} -m pip install --no-build-isolation --force-reinstall --no-deps"
+    return f"{architecture}{pip} {_TINYCUDANN}"
+
+
+def nerfacc_line(capability: str) -> str:
+    """Returns the command that builds nerfacc for a compute capability, such as ``86``."""
+    architecture = (
+        f"TORCH_CUDA_ARCH_LIST={capability[:-1]}.{capability[-1:]} " if capability else ""
+    )
+    pip = f"{sys.executable} -m pip install --no-build-isolation --force-reinstall --no-deps"
+    return f"{architecture}{pip} {_NERFACC}"
+
+
 def _cuda_packages(gpu: _Gpu | None) -> Iterator[Finding]:
     """Yields what the GPU backends are made of."""
-    pip = f"{sys.executable} -m pip install"
-    architecture = f"TCNN_CUDA_ARCHITECTURES={gpu.capability} " if gpu else ""
+    capability = gpu.capability if gpu else ""
     for package, module, remedy in (
-        ("triton", "triton", f"{pip} triton"),
-        ("nerfacc", "nerfacc", f"{pip} nerfacc"),
-        ("tinycudann", "tinycudann", f"{architecture}{pip} --no-build-isolation {_TINYCUDANN}"),
+        ("triton", "triton", f"{sys.executable} -m pip install triton"),
+        ("nerfacc", "nerfacc", nerfacc_line(capability)),
+        ("tinycudann", "tinycudann", tinycudann_line(capability)),
     ):
         finding = _package(package, module, remedy)
         if gpu is None and finding.verdict == "missing":

@@ -27,6 +27,7 @@ from kernel_cases import (
 )
 
 from resfields_ngp.backends import BackendUnavailable, GridSpec, MlpSpec, open_backend
+from resfields_ngp.backends.base import pad_inputs
 from resfields_ngp.backends.half import gradient_scale
 from resfields_ngp.records import FrameSlices, Rays
 
@@ -129,6 +130,14 @@ def test_mlp_agrees_for_any_width(n_neurons: int):
     jets, weights = mlp_inputs(spec, slices, 3)
     found = mlp_outputs(EXACT, jets, slices, weights, spec)
     assert_alike(found, mlp_outputs(REFERENCE, jets, slices, weights, spec), 1e-6)
+
+
+@pytest.mark.parametrize("n_tangents", [0, 3])
+def test_inputs_may_be_padded_already(n_tangents: int):
+    spec = MlpSpec(19, 5, 32, 1)
+    jets, weights = mlp_inputs(spec, MANY, n_tangents)
+    padded = EXACT.mlp(pad_inputs(jets, 32), MANY, weights, spec)
+    assert torch.equal(padded, EXACT.mlp(jets, MANY, weights, spec))
 
 
 def test_mlp_needs_no_gradient_by_its_inputs():

@@ -10,7 +10,7 @@ import triton.language as tl
 from torch import Tensor
 
 from ...records import FrameSlices
-from ..base import MlpSpec, pad_to_16
+from ..base import MlpSpec
 from ..half import gradient_scale
 from .launching import is_interpreted, launch, on_device, power_of_two, programs_per_frame
 from .mlp_kernels import mlp_backward, mlp_forward
@@ -33,18 +33,27 @@ def mlp(
     return _Mlp.apply(jets, weights, slices, spec, precision)
 
 
-def launch_options(spec: MlpSpec, n_tangents: int, precision: Precision) -> dict[str, Any]:
-    """Returns the constants that a network's kernels are compiled with."""
+def launch_options(
+    spec: MlpSpec, n_inputs: int, n_tangents: int, precision: Precision
+) -> dict[str, Any]:
+    """Returns the constants that a network's kernels are compiled with.
+
+    Args:
+        spec: The network.
+        n_inputs: Columns of the inputs, padded already or not.
+        n_tangents: 0 or 3.
+        precision: Operands of the products.
+    """
     is_emulated = precision == "bfloat16" and is_interpreted()
     wide = max(spec.n_neurons, spec.shapes[0][1]) > 64
     return {
-        "N_INPUTS": spec.n_inputs,
+        "N_INPUTS": n_inputs,
         "N_NEURONS": spec.n_neurons,
         "N_OUTPUTS": spec.n_outputs,
         "N_HIDDEN": spec.n_hidden_layers,
-        "IN": power_of_two(pad_to_16(spec.n_inputs)),
+        "IN": power_of_two(spec.shapes[0][1]),
         "HIDDEN": power_of_two(spec.n_neurons),
-        "OUT": power_of_two(pad_to_16(spec.n_outputs)),
+        "OUT": power_of_two(spec.shapes[-1][0]),
         "ACTIVATION": spec.activation,
         "D": n_tangents,
         "OPERAND": _OPERANDS[precision],
@@ -62,7 +71,7 @@ class _Mlp(torch.autograd.Function):
     def forward(ctx, jets, weights, slices, spec, precision):
         jets, weights = jets.contiguous(), weights.contiguous()
         outputs = jets.new_empty(jets.shape[0], jets.shape[1], spec.n_outputs)
-        options = launch_options(spec, jets.shape[1] - 1, precision)
+        options = launch_options(spec, jets.shape[2], jets.shape[1] - 1, precision)
         grid, offsets = _grid(slices, options["BLOCK"], jets.device)
         inputs = (jets, offsets, weights, weights.shape[1])
         launch(mlp_forward, grid, *inputs, outputs, **options)
@@ -77,7 +86,7 @@ class _Mlp(torch.autograd.Function):
         with_jets = ctx.needs_input_grad[0]
         grad_jets = torch.empty_like(jets) if with_jets else jets.new_empty(1)
         grad_weights = torch.zeros_like(weights)
-        options = launch_options(ctx.spec, jets.shape[1] - 1, ctx.precision)
+        options = launch_options(ctx.spec, jets.shape[2], jets.shape[1] - 1, ctx.precision)
         grid, offsets = _grid(ctx.slices, options["BLOCK"], jets.device)
         inputs = (jets, offsets, weights, weights.shape[1])
         is_half = ctx.precision == "float16"

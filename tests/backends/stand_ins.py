@@ -1,0 +1,159 @@
+"""Stand-ins for tinycudann and nerfacc: what their documentation says they compute, in torch.
+
+They are strict where the packages are: rows in multiples of 256, float32 inputs, half-precision
+outputs of networks, parameters in one flat vector.
+"""
+
+from __future__ import annotations
+
+import math
+from types import SimpleNamespace
+
+import torch
+from torch import Tensor, nn
+
+from resfields_ngp.backends.base import GridSpec, MlpSpec
+from resfields_ngp.backends.reference import ReferenceBackend
+from resfields_ngp.records import FrameSlices
+
+ACTIVATIONS = {"ReLU": "relu", "Softplus": "softplus", "Squareplus": "squareplus"}
+
+
+class Encoding(nn.Module):
+    """A hash grid with ``n_features_per_level`` floats an entry."""
+
+    def __init__(self, n_input_dims: int, encoding_config: dict, dtype=None) -> None:
+        super().__init__()
+        assert n_input_dims == 3 and encoding_config["otype"] == "HashGrid"
+        assert encoding_config["n_features_per_level"] in (1, 2, 4, 8)
+        assert dtype == torch.float32
+        config = encoding_config
+        self.spec = GridSpec(
+            config["n_levels"],
+            config["n_features_per_level"],
+            1,
+            config["log2_hashmap_size"],
+            config["base_resolution"],
+            config["per_level_scale"],
+        )
+        self.params = nn.Parameter(torch.zeros(math.prod(self.spec.table_shape)))
+        self.launches: list[int] = []
+
+    def forward(self, positions: Tensor) -> Tensor:
+        n_rows = positions.shape[0]
+        assert n_rows % 256 == 0 and positions.dtype == torch.float32
+        self.launches.append(n_rows)
+        ones = torch.ones(1, self.spec.n_levels, 1)
+        table = self.params.view(self.spec.table_shape)
+        slices = FrameSlices.single(0, n_rows)
+        return ReferenceBackend().hash_grid(positions, slices, ones, None, table, self.spec, 0)[
+            :, 0
+        ]
+
+
+class Network(nn.Module):
+    """A bias-free MLP on inputs padded with ones; products of halves, sums of floats."""
+
+    def __init__(self, n_input_dims: int, n_output_dims: int, network_config: dict) -> None:
+        super().__init__()
+        config = network_config
+        if config["otype"] == "FullyFusedMLP":
+            assert config["n_neurons"] in (16, 32, 64, 128)
+        assert config["n_hidden_layers"] >= 1 and config["output_activation"] == "None"
+        activation = ACTIVATIONS[config["activation"]]
+        self.spec = MlpSpec(
+            n_input_dims,
+            n_output_dims,
+            config["n_neurons"],
+            config["n_hidden_layers"],
+            activation,
+        )
+        self.params = nn.Parameter(torch.zeros(self.spec.n_weights))
+        self.loss_scale = 128.0
+        self.jit_fusion = False
+        self.launches: list[int] = []
+
+    def forward(self, rows: Tensor) -> Tensor:
+        assert rows.shape[0] % 256 == 0 and rows.dtype == torch.float32
+        self.launches.append(rows.shape[0])
+        weights = self.params.half().float()[None]
+        slices = FrameSlices.single(0, rows.shape[0])
+        return ReferenceBackend().mlp(rows[:, None], slices, weights, self.spec)[:, 0].half()
+
+
+def tinycudann(supports_jit: bool = True) -> SimpleNamespace:
+    """Returns what ``import tinycudann`` would."""
+    return SimpleNamespace(
+        Encoding=Encoding, Network=Network, supports_jit_fusion=lambda: supports_jit
+    )
+
+
+def traverse_grids(
+    rays_o, rays_d, binaries, aabbs, near_planes, far_planes, step_size
+) -> tuple[SimpleNamespace, SimpleNamespace, None]:
+    """Steps evenly from each ray's near plane; keeps intervals whose middle is in a full cell."""
+    edges, lefts, rights, edge_rays, mids, mid_rays = [], [], [], [], [], []
+    resolution = torch.tensor(binaries.shape[1:])
+    for ray in range(rays_o.shape[0]):
+        t, is_continuous = float(near_planes[ray]), False
+        while t + 0.5 * step_size < float(far_planes[ray]):
+            middle = t + 0.5 * step_size
+            point = rays_o[ray] + middle * rays_d[ray]
+            if _is_full(point, binaries, aabbs, resolution):
+                if is_continuous:
+                    lefts[-1] = True
+                else:
+                    edges, lefts, rights = [*edges, t], [*lefts, True], [*rights, False]
+                    edge_rays.append(ray)
+                edges, lefts, rights = [*edges, t + step_size], [*lefts, False], [*rights, True]
+                edge_rays.append(ray)
+                mids.append(middle)
+                mid_rays.append(ray)
+                is_continuous = True
+            else:
+                is_continuous = False
+            t += step_size
+    intervals = SimpleNamespace(
+        vals=torch.tensor(edges, dtype=torch.float32),
+        is_left=torch.tensor(lefts, dtype=torch.bool),
+        is_right=torch.tensor(rights, dtype=torch.bool),
+        ray_indices=torch.tensor(edge_rays, dtype=torch.int64),
+    )
+    samples = SimpleNamespace(
+        vals=torch.tensor(mids), ray_indices=torch.tensor(mid_rays, dtype=torch.int64)
+    )
+    return intervals, samples, None
+
+
+def _is_full(point: Tensor, binaries: Tensor, aabbs: Tensor, resolution: Tensor) -> bool:
+    for grid, box in zip(binaries, aabbs, strict=True):
+        unit = (point - box[:3]) / (box[3:] - box[:3])
+        if ((unit >= 0.0) & (unit <= 1.0)).all():
+            cell = torch.minimum((unit * resolution).long(), resolution - 1)
+            return bool(grid[tuple(cell.tolist())])
+    return False
+
+
+def render_weight_from_alpha(alphas, ray_indices, n_rays) -> tuple[Tensor, Tensor]:
+    """Returns weights and transmittances."""
+    transmittances = []
+    for ray in range(n_rays):
+        clear = 1.0 - alphas[ray_indices == ray]
+        transmittances.append(torch.cat([clear.new_ones(1), clear])[:-1].cumprod(0))
+    together = torch.cat(transmittances)
+    return together * alphas, together
+
+
+def accumulate_along_rays(weights, values, ray_indices, n_rays) -> Tensor:
+    """Returns each ray's weighted sum."""
+    sums = torch.zeros(n_rays, values.shape[1])
+    return sums.index_add(0, ray_indices, weights[:, None] * values)
+
+
+def nerfacc() -> SimpleNamespace:
+    """Returns what ``import nerfacc`` would."""
+    return SimpleNamespace(
+        traverse_grids=traverse_grids,
+        render_weight_from_alpha=render_weight_from_alpha,
+        accumulate_along_rays=accumulate_along_rays,
+    )

@@ -1,0 +1,286 @@
+"""The tcnn adapter against stand-ins that compute what tiny-cuda-nn and nerfacc document."""
+
+from __future__ import annotations
+
+import importlib
+from types import SimpleNamespace
+
+import pytest
+import torch
+from kernel_cases import (
+    MANY,
+    assert_all_close,
+    grid_inputs,
+    grid_outputs,
+    leaves,
+    mlp_inputs,
+    mlp_outputs,
+    packed,
+    seeded,
+    some_rays,
+    sphere_grid,
+)
+from stand_ins import nerfacc, tinycudann
+
+from resfields_ngp.backends import BackendUnavailable, GridSpec, MlpSpec, open_backend
+from resfields_ngp.backends import tcnn as adapter
+from resfields_ngp.backends.base import pad_inputs
+from resfields_ngp.backends.tcnn import NETWORK_STEP, TETRAHEDRON, TcnnBackend
+from resfields_ngp.backends.tcnn_layout import channel_groups, finest_step, network_config, pad_rows
+from resfields_ngp.records import FrameSlices
+
+REFERENCE = open_backend("reference", "cpu")
+SPATIAL = GridSpec(3, 2, 4, 7, 4, 2.0)
+TEMPORAL = GridSpec(2, 2, 1, 7, 4, 1.5, (1, 3))
+
+
+@pytest.fixture
+def backend(monkeypatch: pytest.MonkeyPatch) -> TcnnBackend:
+    modules = {
+        "tinycudann": tinycudann(),
+        "nerfacc": nerfacc(),
+        "nerfacc.cuda._backend": SimpleNamespace(_C=object()),
+    }
+    monkeypatch.setattr(adapter.importlib, "import_module", modules.__getitem__)
+    return TcnnBackend("cpu")
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [SPATIAL, GridSpec(2, 2, 3, 7, 4, 2.0), GridSpec(2, 4, 5, 7, 4, 2.0), TEMPORAL],
+    ids=["one group", "odd channels", "three groups", "4d"],
+)
+def test_hash_grid_agrees_in_values_and_gradients(backend, spec: GridSpec):
+    inputs = grid_inputs(spec, MANY, "random")
+    found = grid_outputs(backend, inputs, MANY, spec, 0)
+    assert_all_close(found, grid_outputs(REFERENCE, inputs, MANY, spec, 0))
+
+
+def test_one_launch_serves_all_frames_on_padded_rows(backend):
+    positions, coefficients, _, table = grid_inputs(SPATIAL, MANY, "random")
+    backend.hash_grid(positions, MANY, coefficients, None, table, SPATIAL, 0)
+    assert backend._encoding(SPATIAL, 8).launches == [256]
+    backend.hash_grid(positions, MANY, coefficients, None, table, SPATIAL, 3)
+    assert backend._encoding(SPATIAL, 8).launches == [256, 256, 512]  # 90 and 360 taps
+
+
+def test_derivatives_of_linear_features_are_exact(backend):
+    spec = GridSpec(1, 1, 1, 9, 6, 2.0)
+    (resolution,), (scale,) = spec.resolutions, spec.scales
+    x, y, z = torch.meshgrid(*[(torch.arange(resolution) - 0.5) / scale] * 3, indexing="ij")
+    linear = (3.0 * x - 2.0 * y + 0.5 * z).permute(2, 1, 0).flatten()  # x fastest
+    table = torch.zeros(spec.table_shape)
+    table[: len(linear), 0, 0] = linear
+    # Taps are 0.1 away, and the last cell's far vertices are not in the table.
+    positions = 0.15 + 0.6 * torch.rand(20, 3, generator=seeded())
+    slices = FrameSlices.single(0, 20)
+    jets = backend.hash_grid(positions, slices, torch.ones(1, 1, 1), None, table, spec, 3)
+    assert torch.allclose(jets[:, 1:, 0], torch.tensor([3.0, -2.0, 0.5]), atol=1e-4)
+    assert torch.allclose(jets[:, 0, 0], positions @ torch.tensor([3.0, -2.0, 0.5]), atol=1e-5)
+
+
+def test_taps_stay_within_the_box(backend):
+    corners = torch.cartesian_prod(*[torch.tensor([0.0, 1.0])] * 3)
+    slices = FrameSlices.single(0, 8)
+    _, coefficients, _, table = grid_inputs(SPATIAL, slices, "random")
+    step = finest_step(coefficients, SPATIAL)
+    found = backend.hash_grid(corners, slices, coefficients, None, table, SPATIAL, 3)
+    inner = corners.clamp(float(step), 1.0 - float(step))
+    expected = backend.hash_grid(inner, slices, coefficients, None, table, SPATIAL, 3)
+    assert torch.allclose(found[:, 1:], expected[:, 1:], atol=1e-5)
+
+
+def test_the_step_shrinks_as_levels_are_released():
+    coefficients = torch.ones(2, 3, 4)
+    steps = []
+    for n_active in (1, 2, 3):
+        active = coefficients.clone()
+        active[:, n_active:] = 0.0
+        steps.append(float(finest_step(active, SPATIAL)))
+    assert steps == pytest.approx([0.5 / scale for scale in SPATIAL.scales])
+
+
+def test_tetrahedral_differences_of_a_linear_function_are_its_gradient():
+    corners = torch.tensor(TETRAHEDRON, dtype=torch.float32)
+    assert torch.equal(corners.T @ corners, 4.0 * torch.eye(3))
+    assert not corners.sum(0).any()
+
+
+@pytest.mark.parametrize("n_tangents", [0, 3])
+@pytest.mark.parametrize("n_neurons", [32, 48])
+@pytest.mark.parametrize("n_hidden_layers", [0, 1, 2])
+def test_mlp_agrees_in_values_and_gradients(backend, n_tangents, n_neurons, n_hidden_layers):
+    spec = MlpSpec(19, 5, n_neurons, n_hidden_layers, "squareplus")
+    jets, weights = mlp_inputs(spec, MANY, n_tangents)
+    found = mlp_outputs(backend, jets, MANY, weights, spec)
+    expected = mlp_outputs(REFERENCE, jets, MANY, weights, spec)
+    # Halves as outputs, differences as derivatives over 0.01: 5e-4 / 0.01 of their scale.
+    for one, other in zip(found, expected, strict=True):
+        assert (one - other).norm() < (0.06 if n_tangents else 2e-3) * other.norm()
+
+
+@pytest.mark.parametrize("n_tangents", [0, 3])
+def test_inputs_may_be_padded_already(backend, n_tangents: int):
+    spec = MlpSpec(19, 5, 32, 1)
+    jets, weights = mlp_inputs(spec, MANY, n_tangents)
+    padded = backend.mlp(pad_inputs(jets, 32), MANY, weights, spec)
+    assert torch.equal(padded, backend.mlp(jets, MANY, weights, spec))
+
+
+def test_each_frame_is_one_launch_on_padded_rows(backend):
+    spec = MlpSpec(19, 5, 32, 1)
+    slices = FrameSlices((4, 0, 2), (0, 30, 30, 330))
+    jets, weights = mlp_inputs(spec, slices, 0)
+    backend.mlp(jets, slices, weights, spec)
+    assert backend._network(spec, 19).launches == [256, 512]
+
+
+@pytest.mark.parametrize("n_tangents", [0, 3])
+def test_no_rows_have_zero_gradients(backend, n_tangents):
+    slices, spec = FrameSlices.single(1, 0), MlpSpec(19, 5, 32, 1)
+    jets, weights = mlp_inputs(spec, slices, n_tangents)
+    outputs, _, gradients = mlp_outputs(backend, jets, slices, weights, spec)
+    assert outputs.shape == (0, 1 + n_tangents, 5) and not gradients.any()
+    inputs = grid_inputs(SPATIAL, slices, "empty")
+    assert not grid_outputs(backend, inputs, slices, SPATIAL, n_tangents)[3].any()
+
+
+def test_gradients_too_small_for_half_precision_survive(backend):
+    spec = MlpSpec(19, 5, 32, 1)
+    jets, weights = mlp_inputs(spec, MANY, 0)
+    gradients = []
+    for other in (backend, REFERENCE):
+        (own,) = leaves(weights)
+        (other.mlp(jets, MANY, own, spec) * 1e-9).sum().backward()
+        gradients.append(own.grad)
+    assert (gradients[0] - gradients[1]).norm() < 2e-3 * gradients[1].norm()
+
+
+@pytest.mark.parametrize("supports", [True, False])
+def test_jit_fusion_is_on_where_it_can_be(backend, supports: bool):
+    backend._tcnn = tinycudann(supports)
+    network = backend._network(MlpSpec(19, 5, 32, 1), 19)
+    assert network.jit_fusion is supports and network.loss_scale == 1.0
+
+
+def test_another_layout_of_parameters_is_refused(backend):
+    with pytest.raises(BackendUnavailable, match="lays out 3 parameters .* expects 4"):
+        backend._made(SimpleNamespace(params=torch.zeros(3)), 4)
+
+
+def test_widths_without_a_fused_kernel_take_the_cutlass_one():
+    kinds = [network_config(MlpSpec(3, 1, width))["otype"] for width in (16, 48, 64, 96, 128)]
+    assert kinds == ["FullyFusedMLP", "CutlassMLP", "FullyFusedMLP", "CutlassMLP", "FullyFusedMLP"]
+
+
+def test_groups_of_channels_hold_the_whole_table():
+    table = torch.randn(8, 5, 2, generator=seeded())
+    groups = channel_groups(table)
+    assert [(begin, count) for begin, count, _ in groups] == [(0, 4), (4, 4)]
+    assert torch.equal(groups[0][2].view(8, 4, 2), table[:, :4])
+    assert torch.equal(groups[1][2].view(8, 4, 2)[:, 0], table[:, 4])
+    assert not groups[1][2].view(8, 4, 2)[:, 1:].any()
+    with pytest.raises(BackendUnavailable, match="1, 2, 4 or 8 features a level, not 3"):
+        channel_groups(torch.zeros(8, 1, 3))
+
+
+@pytest.mark.parametrize(("n_rows", "expected"), [(0, 0), (1, 256), (256, 256), (257, 512)])
+def test_rows_are_padded_with_zeros_to_multiples_of_256(n_rows: int, expected: int):
+    padded = pad_rows(torch.ones(n_rows, 3))
+    assert padded.shape == (expected, 3) and padded.sum() == 3 * n_rows
+
+
+@pytest.mark.parametrize("has_jitter", [False, True])
+def test_march_keeps_the_band_of_every_frame_and_nothing_behind(backend, has_jitter: bool):
+    rays = some_rays(FrameSlices((2, 0, 1), (0, 10, 10, 30)))
+    jitter = torch.rand(30, generator=seeded(2)) if has_jitter else None
+    found, expected = (
+        other.march(rays, sphere_grid(3), 0.05, 0.02, 1.0, jitter) for other in (backend, REFERENCE)
+    )
+    assert found.slices.frames == (2, 0, 1)
+    offsets = torch.searchsorted(found.ray_indices, torch.tensor([0, 10, 10, 30])).tolist()
+    assert list(found.slices.offsets) == offsets
+    assert set(expected.ray_indices.tolist()) == set(found.ray_indices.tolist())
+    assert (found.ray_indices.diff() >= 0).all()
+    assert torch.allclose(found.t_ends - found.t_starts, torch.tensor(0.02), atol=1e-5)
+    # Both keep the way through the band, in other places: as long, up to a step at either end.
+    lengths = [
+        torch.zeros(30).index_add(0, s.ray_indices, s.t_ends - s.t_starts)
+        for s in (found, expected)
+    ]
+    assert ((lengths[0] - lengths[1]).abs() <= 0.045).all() and lengths[1].max() > 0.08
+
+
+def test_march_without_rays_is_empty(backend):
+    samples = backend.march(
+        some_rays(FrameSlices.single(0, 0)), sphere_grid(1), 0.05, 0.02, 1, None
+    )
+    assert samples.n_samples == 0 and samples.slices.offsets == (0, 0)
+
+
+@pytest.mark.parametrize("counts", [[3, 0, 5, 1], [0, 0], [40]])
+def test_composite_and_accumulate_agree_in_values_and_gradients(backend, counts: list[int]):
+    samples, n_rays = packed(counts), len(counts)
+    alphas = torch.rand(sum(counts), generator=seeded())
+    values = torch.rand(sum(counts), 5, generator=seeded(1))
+    results = []
+    for other in (backend, REFERENCE):
+        own, colours = leaves(alphas, values)
+        weights = other.composite(own, samples, n_rays)
+        sums = other.accumulate(weights, colours, samples.ray_indices, n_rays)
+        (sums * torch.randn(sums.shape, generator=seeded(2))).sum().backward()
+        results.append([weights.detach(), sums.detach(), own.grad, colours.grad])
+    assert_all_close(*results)
+
+
+def test_nothing_is_seen_behind_an_opaque_sample(backend):
+    alphas = torch.tensor([0.25, 1.0, 0.5]).requires_grad_()
+    weights = backend.composite(alphas, packed([3]), 1)
+    assert torch.allclose(weights.detach(), torch.tensor([0.25, 0.75, 0.0]), atol=1e-5)
+    weights.sum().backward()
+    assert torch.isfinite(alphas.grad).all()
+
+
+@pytest.mark.parametrize("name", ["tinycudann", "nerfacc"])
+@pytest.mark.parametrize(
+    "error",
+    [
+        ModuleNotFoundError("No module named 'it'"),
+        OSError("Could not find compatible tinycudann extension for compute capability 90.\nmore"),
+        ImportError("undefined symbol: _ZN3c10"),
+    ],
+)
+def test_an_import_error_is_one_line_with_capability_build_and_remedy(monkeypatch, name, error):
+    def fail(_: str) -> None:
+        raise error
+
+    monkeypatch.setattr(adapter.importlib, "import_module", fail)
+    monkeypatch.setattr(adapter, "_capability", lambda: "90")
+    with pytest.raises(BackendUnavailable) as caught:
+        adapter.imported(name)
+    text = str(caught.value)
+    assert "\n" not in text and text.startswith(f"{name}: {str(error).splitlines()[0].rstrip('.')}")
+    assert "compute capability of this GPU: 90" in text and "built for: " in text
+    assert ("TCNN_CUDA_ARCHITECTURES=90" if name == "tinycudann" else "ARCH_LIST=9.0") in text
+    assert "pip install" in text
+
+
+def test_what_was_built_is_read_from_the_extensions_names(monkeypatch, tmp_path):
+    folder = tmp_path / "tinycudann_bindings"
+    folder.mkdir()
+    for capability in (80, 86):
+        (folder / f"_{capability}_C.cpython-311-x86_64-linux-gnu.so").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    importlib.invalidate_caches()
+    assert adapter._built("tinycudann") == "80, 86"
+
+
+def test_nerfacc_without_compiled_code_is_refused(monkeypatch):
+    modules = {"nerfacc": nerfacc(), "nerfacc.cuda._backend": SimpleNamespace(_C=None)}
+    monkeypatch.setattr(adapter.importlib, "import_module", modules.__getitem__)
+    with pytest.raises(BackendUnavailable, match="not compiled"):
+        adapter.imported("nerfacc")
+
+
+def test_the_network_step_is_far_above_half_precisions_rounding_of_positions():
+    assert NETWORK_STEP * 2.0 > 20 * torch.finfo(torch.float16).eps

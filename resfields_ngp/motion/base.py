@@ -17,6 +17,7 @@ from ..backends.base import Backend, MlpSpec
 from ..mlp import ResFieldMlp
 from ..records import FrameSlices, frame_time
 from ..resfield import ResFieldConfig, TimeCoefficients
+from ..transfers import on_device
 from . import jets
 
 
@@ -110,7 +111,7 @@ class FrameInputs(nn.Module):
 
     def forward(self, frames: tuple[int, ...]) -> Tensor:
         """Returns (T, n_features) inputs of some frames."""
-        times = self.times[list(frames)]
+        times = self.times[on_device(frames, self.times.device)]
         return torch.cat([times, self.codes(frames)], dim=1) if hasattr(self, "codes") else times
 
 

@@ -91,7 +91,9 @@ class VideoTask(FitTask):
 
     def step(self, frames, step, fraction, generator):
         """See `Task.step`: squared error of random training pixels."""
-        each = self.config.training.samples_per_batch // len(frames)
+        each = (self.config.training.samples_per_batch or self.field.backend.step_samples) // len(
+            frames
+        )
         chosen = [_strata(self._training[frame], each, generator) for frame in frames]
         rgbs, targets = self._compare(frames, chosen, fraction)
         loss = ((rgbs - targets) ** 2).mean()
@@ -126,9 +128,11 @@ class VideoTask(FitTask):
             ]
         )
         colours = [self._pixels[f][pixels] for f, pixels in zip(frames, chosen, strict=True)]
-        targets = torch.from_numpy(np.concatenate(colours)).float() / 255.0
+        device = self.field.backend.device
+        targets = torch.from_numpy(np.concatenate(colours)).to(device).float() / 255.0
         slices = FrameSlices(frames, tuple(sizes.tolist()))
-        values = self.field.query(torch.from_numpy(positions), slices, fraction, 0)[:, 0]
+        places = torch.from_numpy(positions).to(device)
+        values = self.field.query(places, slices, fraction, 0)[:, 0]
         assert isinstance(self.field.head, VideoHead)
         return self.field.head.rgbs(values), targets
 
@@ -137,7 +141,7 @@ def video_field(config: VideoFitConfig, n_frames: int, backend: Backend) -> Sign
     """Returns a fresh field of a video."""
     generator = torch.Generator().manual_seed(config.training.seed)
     parts = (config.encoder, config.network, VideoConfig(), config.residual)
-    return SignalField(*parts, n_frames, generator, backend)
+    return SignalField(*parts, n_frames, generator, backend).to(backend.device)
 
 
 def pixel_positions(pixels: np.ndarray, size: tuple[int, int], time: float) -> np.ndarray:

@@ -24,6 +24,8 @@ class TritonBackend(Backend):
     """Triton kernels; sums of gradients are atomic, so their last bits differ from run to run."""
 
     name = "triton"
+    is_asynchronous = True
+    step_samples = 1 << 18
 
     def __init__(
         self, device: str | torch.device = "cuda", precision: Precision = "float16"

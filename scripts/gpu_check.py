@@ -109,7 +109,7 @@ class Check:
 
         small = self.options.interpret
         plain = [open_backend("reference", self.device.type)]
-        yield from times(self.backends + plain, self.device, [(256, 2)] if small else SIZES, small)
+        yield from times(self.backends + plain, self.device, [(64, 2)] if small else SIZES, small)
 
     def _step(self):
         import torch

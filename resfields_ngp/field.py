@@ -44,6 +44,8 @@ class TimeField(nn.Module):
 
     trained: Tensor
     """() float64, see `trained_fraction`."""
+    backend: Backend
+    """The kernels that evaluate it."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -20,6 +20,7 @@ from .field import Field
 from .hull import Hull
 from .hull_core import core_distances
 from .records import FrameSlices, Rays, Samples
+from .transfers import on_device
 
 
 @dataclass(frozen=True)
@@ -134,8 +135,12 @@ class Occupancy(nn.Module):
         return self._sampled(self.distances, positions, slices)
 
     def _sampled(self, grid: Tensor, positions: Tensor, slices: FrameSlices) -> Tensor:
-        counts = torch.tensor(slices.offsets).diff()
-        frames = torch.repeat_interleave(torch.tensor(slices.frames), counts).to(positions.device)
+        device = positions.device
+        frames = torch.repeat_interleave(
+            on_device(slices.frames, device),
+            on_device(slices.offsets, device).diff(),
+            output_size=slices.n_rows,
+        )
         return sample_distances(grid, frames, positions, self.resolution)
 
     @torch.no_grad()

@@ -23,9 +23,9 @@ class PixelSource:
         self.has_masks = all(view.masks is not None for view in views)
         self.has_depth = use_depth and all(view.depths is not None for view in views)
         self._model_per_depth = 1.0 / (capture.depth_scale * space.scale)
-        self._boxes = [_bounding_boxes(view) for view in views]
+        self._boxes = [bounding_boxes(view) for view in views]
         self._matrices, self._centres = zip(
-            *(_ray_matrices(view, space) for view in views), strict=True
+            *(ray_matrices(view, space) for view in views), strict=True
         )
 
     def draw(
@@ -96,7 +96,7 @@ class PixelSource:
         return origins, directions, rgbs, masks, depths.astype(np.float32)
 
 
-def _ray_matrices(view: View, space: ModelSpace) -> tuple[np.ndarray, np.ndarray]:
+def ray_matrices(view: View, space: ModelSpace) -> tuple[np.ndarray, np.ndarray]:
     """Returns (n_frames, 3, 3) matrices, pixel to direction, and (n_frames, 3) centres; model."""
     matrices, centres = [], []
     for frame in range(view.cameras.n_frames):
@@ -106,7 +106,7 @@ def _ray_matrices(view: View, space: ModelSpace) -> tuple[np.ndarray, np.ndarray
     return np.stack(matrices).astype(np.float32), np.stack(centres).astype(np.float32)
 
 
-def _bounding_boxes(view: View) -> list[tuple[int, int, int, int]]:
+def bounding_boxes(view: View) -> list[tuple[int, int, int, int]]:
     """Returns (left, top, width, height) of the subject in each image, with a border.
 
     Without a mask, or where it is empty, that is the whole image.

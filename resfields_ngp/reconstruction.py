@@ -14,6 +14,7 @@ import torch
 from numba.core import config as numba_config
 
 from .backends import Backend, open_backend
+from .device_pixels import DevicePixels
 from .field import Field
 from .hull import Hull, build_hull
 from .occupancy import Occupancy
@@ -76,26 +77,38 @@ def train(
     """
     use_threads(config.training.threads)
     backend = open_backend(config.training.backend, config.training.device)
-    hull = build_hull(capture, config.hull)
-    generator = torch.Generator().manual_seed(config.training.seed)
-    field, occupancy = _build(config, hull, capture.n_frames, backend, generator, capture.has_masks)
-    source = PixelSource(capture, hull.space, capture.views, config.capture.use_depth)
-    test_source = (
-        PixelSource(capture, hull.space, (capture.test_view,)) if capture.test_view else None
-    )
-    parts = (config.training, config.losses, field, occupancy, source, capture.n_frames)
-    trainer = Trainer(config.training, CaptureTask(*parts, test_source))
+    trainer, task, space = prepare(config, capture, backend)
     background = config.training.rendered_background(capture.has_masks)
-    _describe(run, capture, hull.space, background)
+    _describe(run, capture, space, background)
     train_task(trainer, run, report, resume, should_stop)
     return Reconstruction(
-        field,
-        occupancy,
-        hull.space,
+        task.field,
+        task.occupancy,
+        space,
         capture.frame_numbers,
         capture.world_from_normalised,
         background,
     )
+
+
+def prepare(
+    config: Config, capture: Capture, backend: Backend
+) -> tuple[Trainer, CaptureTask, ModelSpace]:
+    """Returns a trainer of a fresh field on a capture, its task, and where model space lies.
+
+    Raises:
+        CaptureError: The visual hull is empty.
+    """
+    hull = build_hull(capture, config.hull)
+    generator = torch.Generator().manual_seed(config.training.seed)
+    field, occupancy = _build(config, hull, capture.n_frames, backend, generator, capture.has_masks)
+    source = _pixels(config, capture, hull.space, backend)
+    test_source = (
+        PixelSource(capture, hull.space, (capture.test_view,)) if capture.test_view else None
+    )
+    parts = (config.training, config.losses, field, occupancy, source, capture.n_frames)
+    task = CaptureTask(*parts, test_source)
+    return Trainer(config.training, task), task, hull.space
 
 
 def load_reconstruction(path: Path | str, device: str = "auto") -> Reconstruction:
@@ -154,7 +167,21 @@ def _build(
     """Returns a fresh field and occupancy."""
     parts = (config.encoder, config.network, config.head, config.residual)
     field = Field(*parts, n_frames, generator, backend, config.motion)
-    return field, Occupancy(hull, config.occupancy, has_masks)
+    occupancy = Occupancy(hull, config.occupancy, has_masks)
+    return field.to(backend.device), occupancy.to(backend.device)
+
+
+def _pixels(
+    config: Config, capture: Capture, space: ModelSpace, backend: Backend
+) -> PixelSource | DevicePixels:
+    """Returns the source of training pixels, on the device where that computes by itself."""
+    arguments = (capture, space, capture.views, config.capture.use_depth)
+    if not backend.is_asynchronous:
+        return PixelSource(*arguments)
+    budget = 1 << 30
+    if backend.device.type == "cuda":
+        budget = torch.cuda.mem_get_info(backend.device)[0] // 3
+    return DevicePixels(*arguments, backend.device, budget)
 
 
 def _describe(run: RunFolder, capture: Capture, space: ModelSpace, background: float) -> None:

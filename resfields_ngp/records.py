@@ -189,6 +189,13 @@ class Batch:
     """(R,) measured distance along the ray in model units, 0 where unknown; None without depth
     images."""
 
+    def to(self, device: torch.device) -> Batch:
+        """Returns the batch on a device."""
+        rays = Rays(self.rays.origins.to(device), self.rays.directions.to(device), self.rays.slices)
+        masks = None if self.masks is None else self.masks.to(device)
+        depths = None if self.depths is None else self.depths.to(device)
+        return Batch(rays, self.rgbs.to(device), masks, depths)
+
 
 @dataclass(frozen=True)
 class ModelSpace:

@@ -11,6 +11,7 @@ from .field import Field
 from .heads.base import Outputs, unit
 from .occupancy import Occupancy
 from .records import FrameSlices, Rays, Rendering, Samples
+from .transfers import on_device
 
 MIN_WEIGHT = 1e-3
 """Samples below this weight are not coloured: they cannot change a pixel by a grey level."""
@@ -60,12 +61,17 @@ def render_samples(
     alphas = field.head.alphas(outputs, directions, lengths, fraction)
     weights = field.backend.composite(alphas, samples, rays.n_rays)
 
-    seen = (weights.detach() > MIN_WEIGHT).nonzero()[:, 0]
-    bounds = torch.tensor(samples.slices.offsets, device=seen.device)
-    slices = FrameSlices(samples.slices.frames, tuple(torch.searchsorted(seen, bounds).tolist()))
-    rgbs = field.head.rgbs(outputs.at(seen), directions[seen], slices, field.backend)
     accumulate = field.backend.accumulate
-    colours = accumulate(weights[seen], rgbs, samples.ray_indices[seen], rays.n_rays)
+    if field.backend.is_asynchronous:
+        # How many are worth colouring is not known here without waiting; all are coloured.
+        rgbs = field.head.rgbs(outputs, directions, samples.slices, field.backend)
+        colours = accumulate(weights, rgbs, samples.ray_indices, rays.n_rays)
+    else:
+        seen = (weights.detach() > MIN_WEIGHT).nonzero()[:, 0]
+        bounds = torch.searchsorted(seen, on_device(samples.slices.offsets, seen.device))
+        slices = FrameSlices(samples.slices.frames, tuple(bounds.tolist()))
+        rgbs = field.head.rgbs(outputs.at(seen), directions[seen], slices, field.backend)
+        colours = accumulate(weights[seen], rgbs, samples.ray_indices[seen], rays.n_rays)
     normals = torch.zeros_like(positions)
     if tangents:
         normals = field.head.outward * unit(outputs.gradients.detach())

@@ -19,8 +19,9 @@ class ScheduleConfig:
     """Training steps; takes the place of the time budget when above 0, and is then reproducible."""
     frames_per_batch: int = 4
     """Distinct frames of a step; network weights are composed once for each."""
-    samples_per_batch: int = 8192
-    """Samples of a step: on rays (their number follows), pixels of a video, points of a surface."""
+    samples_per_batch: int = 0
+    """Samples of a step: on rays (their number follows), pixels of a video, points of a surface.
+    0 is what keeps the device busy: 8192 on a CPU, 262144 on a GPU."""
     grid_rate: float = 0.005
     """Adam's learning rate of the encoder's table."""
     network_rate: float = 0.003
@@ -34,24 +35,25 @@ class ScheduleConfig:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute; auto takes the best that works."""
     backend: str = "auto"
-    """Kernels: auto, cpu or reference."""
+    """Kernels: auto (on a GPU the faster one, measured), cpu, triton, tcnn or reference."""
     threads: int = 0
     """CPU threads; 0 takes all."""
 
     def __post_init__(self) -> None:
         if self.seconds <= 0.0 and self.steps <= 0:
             raise ValueError("training.seconds and training.steps are both 0; give one of them")
-        for name in ("frames_per_batch", "samples_per_batch", "checkpoint_every"):
+        for name in ("frames_per_batch", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"training.{name} is {getattr(self, name)}; allowed: 1 or more")
+        _check_automatic("samples_per_batch", self.samples_per_batch)
 
 
 @dataclass(frozen=True)
 class TrainingConfig(ScheduleConfig):
     """How long, how fast, on what: the training of a capture."""
 
-    max_rays: int = 8192
-    """Most rays of a step."""
+    max_rays: int = 0
+    """Most rays of a step. 0 is 8192 on a CPU and 262144 on a GPU."""
     foreground: float = 0.7
     """Part of the rays drawn on the subject, where masks exist."""
     warmup_steps: int = 100
@@ -68,9 +70,13 @@ class TrainingConfig(ScheduleConfig):
         if self.background not in get_args(Background):
             allowed = ", ".join(get_args(Background))
             raise ValueError(f"training.background is {self.background!r}; allowed: {allowed}")
-        if self.max_rays < 1:
-            raise ValueError(f"training.max_rays is {self.max_rays}; allowed: 1 or more")
+        _check_automatic("max_rays", self.max_rays)
 
     def rendered_background(self, has_masks: bool) -> float:
         """Returns the grey level that renderings lie on: black with masks, which cut them out."""
         return 1.0 if self.background == "white" and not has_masks else 0.0
+
+
+def _check_automatic(name: str, value: int) -> None:
+    if value < 0:
+        raise ValueError(f"training.{name} is {value}; allowed: 0 (automatic) or more")

@@ -23,6 +23,7 @@ from .records import Batch, FrameSlices, Rays, StepResult
 from .rendering import Shading, render_samples
 from .resfield import temporal_roughness
 from .schedules import Background
+from .transfers import on_device
 
 N_FREE_POINTS = 1024
 """Random points per step for the losses that hold everywhere in the box."""
@@ -39,7 +40,7 @@ def render_step(
 ) -> StepResult:
     """Renders a batch and compares it with the images; differentiable in the field's parameters."""
     rays, masks = batch.rays, batch.masks
-    jitter = torch.rand(rays.n_rays, generator=generator)
+    jitter = torch.rand(rays.n_rays, generator=generator, device=generator.device)
     with torch.no_grad():
         sharpness = float(field.head.sharpness(fraction))
     samples = occupancy.march(rays, field.backend, sharpness, jitter)
@@ -47,7 +48,7 @@ def render_step(
     rendering, shading = render_samples(field, rays, samples, fraction, backdrop)
 
     losses: dict[str, Tensor] = {}
-    targets, pixel_weights = batch.rgbs, torch.ones(rays.n_rays)
+    targets, pixel_weights = batch.rgbs, batch.rgbs.new_ones(rays.n_rays)
     if masks is not None:
         targets = batch.rgbs + (1.0 - masks)[:, None] * backdrop
         losses["mask"] = config.mask * mask_loss(rendering.opacities, masks)
@@ -82,7 +83,7 @@ def backdrop_rgbs(
     A random backdrop, in picture and target alike, never lets transparency pay.
     """
     if background == "random" or (background == "auto" and has_masks):
-        return torch.rand((n_rays, 3), generator=generator)
+        return torch.rand((n_rays, 3), generator=generator, device=generator.device)
     return 1.0 if background == "white" else 0.0
 
 
@@ -132,9 +133,11 @@ def _surface_losses(
     if config.curvature:
         chosen = (shading.weights.detach() > 0.1).nonzero()[:, 0]
         at = FrameSlices(
-            slices.frames, tuple(torch.searchsorted(chosen, torch.tensor(slices.offsets)).tolist())
+            slices.frames,
+            tuple(torch.searchsorted(chosen, on_device(slices.offsets, chosen.device)).tolist()),
         )
-        shift = torch.randn((chosen.shape[0], 3), generator=generator) * 0.01
+        shape, device = (chosen.shape[0], 3), generator.device
+        shift = torch.randn(shape, generator=generator, device=device) * 0.01
         moved = field.query((shading.positions[chosen] + shift).clamp(0.0, 1.0), at, fraction, 3)
         losses["curvature"] = config.curvature * curvature_loss(gradients[chosen], moved[:, 1:, 0])
     return losses
@@ -144,7 +147,7 @@ def _silhouette(
     field: Field, occupancy: Occupancy, rays: Rays, lost: Tensor, fraction: float
 ) -> Tensor:
     """Pulls a surface into the path of foreground rays that see none, where the hull allows one."""
-    bounds = torch.tensor(rays.slices.offsets)
+    bounds = on_device(rays.slices.offsets, lost.device)
     slices = FrameSlices(rays.slices.frames, tuple(torch.searchsorted(lost, bounds).tolist()))
     some = Rays(rays.origins[lost], rays.directions[lost], slices)
     samples = occupancy.march_hull(some, field.backend, 0.02)
@@ -159,5 +162,6 @@ def _free_points(
 ) -> tuple[Tensor, FrameSlices]:
     """Returns uniform points of the box, shared evenly among frames."""
     each = max(1, n_points // len(frames))
-    positions = torch.rand((each * len(frames), 3), generator=generator)
+    shape = (each * len(frames), 3)
+    positions = torch.rand(shape, generator=generator, device=generator.device)
     return positions, FrameSlices(frames, tuple(each * i for i in range(len(frames) + 1)))

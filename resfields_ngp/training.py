@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from .run_folder import RunFolder
 
 
+_CHECK_EVERY = 20
+"""Steps from one look at the losses to the next, where looking means waiting for the device."""
+
+
 @dataclass(frozen=True)
 class Progress:
     """How training is going."""
@@ -83,14 +87,16 @@ class Trainer:
         begun = time.perf_counter()
         fraction = self.fraction
         frames = self._next_frames()
-        result = self.task.step(frames, self.step_count, fraction, self.generator)
-        self._check_finite(result)
+        draws = self._draws()
+        result = self.task.step(frames, self.step_count, fraction, draws)
         self._set_rates(fraction)
         if result.losses:
-            torch.stack(list(result.losses.values())).sum().backward()
+            total = torch.stack(list(result.losses.values())).sum()
+            self._check_finite(result, total)
+            total.backward()
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=False)
-        self.task.settle(frames, self.step_count, fraction, self.generator)
+        self.task.settle(frames, self.step_count, fraction, draws)
         self.step_count += 1
         self.seconds += time.perf_counter() - begun
         self.task.field.trained.fill_(self.fraction)
@@ -113,7 +119,28 @@ class Trainer:
                 self.queue += torch.randperm(n_frames, generator=self.generator).tolist()
         return tuple(sorted(chosen))
 
-    def _check_finite(self, result: StepResult) -> None:
+    def _draws(self) -> torch.Generator:
+        """Returns the source of a step's random draws, where its task draws.
+
+        On a device it is seeded by the step: a resumed run draws what the uninterrupted one did.
+        """
+        device = self.task.draws_on
+        if device.type == "cpu":
+            return self.generator
+        return torch.Generator(device).manual_seed((self.config.seed << 32) + self.step_count)
+
+    def _check_finite(self, result: StepResult, total: Tensor) -> None:
+        """Raises `TrainingError` where a loss term is not finite.
+
+        Where reading a number means waiting, the optimiser is told on the device to skip such a
+        step, and only every `_CHECK_EVERY` steps somebody looks.
+        """
+        if self.task.field.backend.is_asynchronous:
+            # What torch's GradScaler sets: the fused kernel then leaves the parameters alone.
+            is_lost = (~total.detach().isfinite()).float()
+            setattr(self.optimiser, "found_inf", is_lost)  # noqa: B010 - its types lack it
+            if self.step_count % _CHECK_EVERY:
+                return
         for name, value in result.losses.items():
             if not math.isfinite(float(value.detach())):
                 raise TrainingError(
@@ -159,7 +186,8 @@ class Trainer:
 def compile_kernels(trainer: Trainer) -> None:
     """Runs each kind of step once and discards it: compiling is not charged to the time budget."""
     count = min(trainer.config.frames_per_batch, trainer.task.n_frames)
-    for result in trainer.task.rehearse(tuple(range(count)), torch.Generator().manual_seed(0)):
+    generator = torch.Generator(trainer.task.draws_on).manual_seed(0)
+    for result in trainer.task.rehearse(tuple(range(count)), generator):
         torch.stack(list(result.losses.values())).sum().backward()
     trainer.optimiser.zero_grad(set_to_none=False)
 

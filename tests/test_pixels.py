@@ -8,11 +8,13 @@ import torch
 from ball_scene import N_FRAMES, ball_capture, ball_space, seeded
 
 from resfields_ngp.datasets.base import Capture
+from resfields_ngp.device_pixels import DevicePixels
 from resfields_ngp.pixels import PixelSource
 from resfields_ngp.records import Batch
 
 N_VIEWS = 3
 FRAMES = (2, 0)
+KIND = "host"
 
 
 def noisy_capture(has_masks: bool = True) -> Capture:
@@ -28,11 +30,29 @@ def noisy_capture(has_masks: bool = True) -> Capture:
     return replace(capture, views=tuple(views), depth_scale=500.0)
 
 
+BUDGETS = {"resident": 1 << 40, "streamed": 0}
+
+
+@pytest.fixture(params=["host", *BUDGETS], autouse=True)
+def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Where pixels are drawn: every law holds for every source."""
+    monkeypatch.setitem(globals(), "KIND", request.param)
+    return request.param
+
+
+def make_source(capture: Capture, depth: bool = False) -> PixelSource | DevicePixels:
+    if KIND == "host":
+        return PixelSource(capture, ball_space(), capture.views, depth)
+    budget, device = BUDGETS[KIND], torch.device("cpu")
+    source = DevicePixels(capture, ball_space(), capture.views, depth, device, budget)
+    assert source.is_resident == (KIND == "resident")
+    return source
+
+
 def draw(
     capture: Capture, n_rays: int = 300, foreground: float = 0.7, seed: int = 0, depth: bool = True
 ) -> Batch:
-    source = PixelSource(capture, ball_space(), capture.views, depth)
-    return source.draw(FRAMES, n_rays, foreground, seeded(seed))
+    return make_source(capture, depth).draw(FRAMES, n_rays, foreground, seeded(seed))
 
 
 def pixels_hit(capture: Capture, batch: Batch):
@@ -133,6 +153,24 @@ def test_what_a_capture_lacks_or_is_not_asked_for_is_none():
 
 def test_every_frame_can_be_drawn():
     capture = noisy_capture()
-    source = PixelSource(capture, ball_space(), capture.views)
+    source = make_source(capture)
     batch = source.draw(tuple(range(N_FRAMES)), 90, 0.5, seeded())
     assert batch.rays.slices.offsets == (0, 30, 60, 90)
+
+
+def test_views_of_different_sizes_are_drawn_alike():
+    capture = noisy_capture()
+    small = capture.views[0]
+    cut = slice(None), slice(0, 50), slice(0, 60)
+    assert small.masks is not None and small.depths is not None
+    small = replace(
+        small, images=small.images[cut], masks=small.masks[cut], depths=small.depths[cut]
+    )
+    mixed = replace(capture, views=(small, *capture.views[1:]))
+    batch = draw(mixed)
+    for view, frame, rows, positions, _ in pixels_hit(mixed, batch):
+        columns, lines = np.floor(positions).astype(int).T
+        assert view.masks is not None and len(rows) == 50
+        colours = view.images[frame, lines, columns] / 255.0
+        masks = view.masks[frame, lines, columns]
+        assert np.allclose(batch.rgbs[rows], colours * masks[:, None], atol=1e-6)

@@ -15,7 +15,8 @@ from ball_scene import (
     small_field,
 )
 
-from resfields_ngp.backends import open_backend
+from resfields_ngp.backends import Backend, open_backend
+from resfields_ngp.backends.reference import ReferenceBackend
 from resfields_ngp.losses import LossConfig
 from resfields_ngp.occupancy import OccupancyConfig
 from resfields_ngp.pixels import PixelSource
@@ -60,12 +61,13 @@ class StandInRun:
 
 
 def make_trainer(
-    backend: str = "cpu", head: str = "neus", has_masks: bool = True, **settings
+    backend: str | Backend = "cpu", head: str = "neus", has_masks: bool = True, **settings
 ) -> Trainer:
     capture = ball_capture()
     source = PixelSource(capture, ball_space(), capture.views)
     source.has_masks = has_masks
-    field = small_field(open_backend(backend, "cpu"), head)
+    opened = open_backend(backend, "cpu") if isinstance(backend, str) else backend
+    field = small_field(opened, head)
     config = TrainingConfig(**(SETTINGS | settings))
     occupancy = ball_occupancy(OCCUPANCY, has_masks)
     return Trainer(config, CaptureTask(config, LOSSES, field, occupancy, source, N_FRAMES))
@@ -220,5 +222,46 @@ def test_a_checkpoint_of_one_backend_renders_the_same_in_the_other(first: str, s
 def test_budgets_and_counts_out_of_range_are_refused():
     with pytest.raises(ValueError, match=r"training\.seconds and training\.steps are both 0"):
         TrainingConfig(seconds=0.0, steps=0)
-    with pytest.raises(ValueError, match=r"training\.max_rays is 0; allowed: 1 or more"):
-        TrainingConfig(max_rays=0)
+    with pytest.raises(ValueError, match=r"training\.frames_per_batch is 0; allowed: 1 or more"):
+        TrainingConfig(frames_per_batch=0)
+    with pytest.raises(ValueError, match=r"training\.max_rays is -1; allowed: 0 \(automatic\)"):
+        TrainingConfig(max_rays=-1)
+
+
+class AsynchronousBackend(ReferenceBackend):
+    """Stands in for a GPU backend: no number is read within a step but the march's."""
+
+    is_asynchronous = True
+    step_samples = 3000
+
+
+def test_an_asynchronous_backend_trains_the_same_field_up_to_samples_that_hardly_count():
+    backends = (AsynchronousBackend(), ReferenceBackend())
+    results = [run_fit(make_trainer(backend))[1].metrics[-1] for backend in backends]
+    for name, value in results[1]["losses"].items():
+        assert results[0]["losses"][name] == pytest.approx(value, rel=0.05, abs=1e-3), name
+
+
+def test_without_a_size_in_the_settings_the_backend_says_how_many_samples():
+    trainer = make_trainer(AsynchronousBackend(), samples_per_batch=0, max_rays=0)
+    assert (task_of(trainer).n_samples, task_of(trainer).max_rays) == (3000, 3000)
+    assert task_of(make_trainer(samples_per_batch=0)).n_samples == 8192
+    assert task_of(make_trainer(samples_per_batch=70)).n_samples == 70
+
+
+def test_a_lost_step_on_an_asynchronous_backend_leaves_the_parameters_alone(monkeypatch):
+    trainer = make_trainer(AsynchronousBackend(), steps=30)
+    for _ in range(3):
+        trainer.advance()
+    before = parameters(trainer)
+
+    def lose(*_: object) -> torch.Tensor:
+        return torch.tensor(float("nan"), requires_grad=True)
+
+    monkeypatch.setattr("resfields_ngp.step.colour_loss", lose)
+    with pytest.raises(TrainingError, match="the colour loss is nan"):
+        for _ in range(25):
+            trainer.advance()
+    assert trainer.step_count == 20  # where somebody looks next
+    for name, value in parameters(trainer).items():
+        assert name == "trained" or torch.equal(value, before[name]), name

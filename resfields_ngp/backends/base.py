@@ -191,6 +191,10 @@ class Backend(ABC):
 
     name: str
     device: torch.device
+    is_asynchronous: bool = False
+    """True where work is queued on a device: to read a number is to wait for all of it."""
+    step_samples: int = 1 << 13
+    """Samples of a training step that keep the device busy, where the settings name none."""
 
     @abstractmethod
     def hash_grid(

@@ -24,6 +24,7 @@ from torch.func import functional_call
 
 from ..doctor import nerfacc_line, tinycudann_line
 from ..records import FrameSlices
+from ..transfers import on_device
 from .base import Backend, BackendUnavailable, GridSpec, MlpSpec
 from .half import GradientScaling
 from .reference import ReferenceBackend, box_interval
@@ -50,6 +51,8 @@ class TcnnBackend(Backend):
     """tinycudann and nerfacc; float16 networks, float32 grids."""
 
     name = "tcnn"
+    is_asynchronous = True
+    step_samples = 1 << 18
 
     def __init__(self, device: str | torch.device = "cuda") -> None:
         self.device = torch.device(device)
@@ -63,7 +66,7 @@ class TcnnBackend(Backend):
     def hash_grid(self, positions, slices, coefficients, slots, table, spec, n_tangents):
         """See `Backend.hash_grid`; derivatives are differences over half a cell of the finest
         level that takes part, so the step shrinks as levels are released."""
-        if spec.time_resolutions or not slices.n_rows:
+        if spec.time_resolutions or spec.n_dims != 3 or not slices.n_rows:
             return self._reference.hash_grid(
                 positions, slices, coefficients, slots, table, spec, n_tangents
             )
@@ -107,7 +110,7 @@ class TcnnBackend(Backend):
         """
         resolution = distances.shape[1]
         slot = row_slots(rays.slices, self.device)
-        frames = torch.tensor(rays.slices.frames, device=self.device)
+        frames = on_device(rays.slices.frames, self.device)
         near, far = box_interval(rays.origins, rays.directions)
         offsets = 0.5 if jitter is None else jitter
         reach = band + 0.5 * math.sqrt(3.0) / resolution

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..records import FrameSlices, Rays, Samples
+from ..transfers import on_device
 from .base import BackendUnavailable, GridSpec, MlpSpec
 from .reference import sample_distances
 
@@ -104,8 +105,9 @@ def beside(origins: Tensor, slot: Tensor) -> Tensor:
 
 def row_slots(slices: FrameSlices, device: torch.device) -> Tensor:
     """Returns (R,) the slice of each row."""
-    counts = torch.tensor(slices.offsets, device=device).diff()
-    return torch.repeat_interleave(torch.arange(len(slices.frames), device=device), counts)
+    every = torch.arange(len(slices.frames), device=device)
+    counts = on_device(slices.offsets, device).diff()
+    return torch.repeat_interleave(every, counts, output_size=slices.n_rows)
 
 
 def near_surface(
@@ -124,7 +126,7 @@ def near_surface(
     is_solid = _running_count((at < -band) & has_entered, ray_indices, rays.n_rays) > 0
     kept = (in_band & ~is_solid).nonzero()[:, 0]
     ray_indices = ray_indices[kept]
-    bounds = torch.tensor(rays.slices.offsets, device=kept.device)
+    bounds = on_device(rays.slices.offsets, kept.device)
     offsets = tuple(torch.searchsorted(ray_indices, bounds).tolist())
     slices = FrameSlices(rays.slices.frames, offsets)
     return Samples(ray_indices, t_starts[kept], t_ends[kept], slices)

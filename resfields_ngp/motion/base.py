@@ -18,6 +18,7 @@ from ..encoders import HashGrid, HashGridConfig
 from ..mlp import ResFieldMlp
 from ..records import FrameSlices, between_frames, frame_time
 from ..resfield import ResFieldConfig, TimeCoefficients
+from ..transfers import on_device
 from . import jets
 
 
@@ -117,7 +118,7 @@ class FrameInputs(nn.Module):
 
     def forward(self, frames: tuple[int, ...]) -> Tensor:
         """Returns (T, n_features) inputs of some frames."""
-        times = self.times[list(frames)]
+        times = self.times[on_device(frames, self.times.device)]
         return torch.cat([times, self.codes(frames)], dim=1) if hasattr(self, "codes") else times
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..config_tree import ConfigError
+from ..transfers import on_device
 from .config import ResFieldConfig
 
 
@@ -71,7 +72,9 @@ class TimeCoefficients(nn.Module):
 
     def forward(self, frames: tuple[int, ...]) -> Tensor:
         """Returns (T, *shape) coefficients of some frames."""
-        return torch.tensordot(self.weights[list(frames)], self.values(), dims=1)
+        return torch.tensordot(
+            self.weights[on_device(frames, self.weights.device)], self.values(), dims=1
+        )
 
     def values(self) -> Tensor:
         """Returns (n_knots, *shape), the rows that frames take from."""

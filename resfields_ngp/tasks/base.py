@@ -34,6 +34,8 @@ class Task(ABC):
     `network_rate`."""
     n_frames: int
     """Frames of the sequence; a step draws from a few of them."""
+    draws_on: torch.device = torch.device("cpu")
+    """Where the generator that a step is given draws."""
 
     @abstractmethod
     def step(

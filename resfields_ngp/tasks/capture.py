@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..device_pixels import DevicePixels
 from ..field import Field
 from ..losses import LossConfig
 from ..occupancy import Occupancy
@@ -41,14 +42,16 @@ class CaptureTask(Task):
         losses: LossConfig,
         field: Field,
         occupancy: Occupancy,
-        source: PixelSource,
+        source: PixelSource | DevicePixels,
         n_frames: int,
         test_source: PixelSource | None = None,
     ) -> None:
         self.config, self.losses = config, losses
         self.field, self.occupancy, self.source = field, occupancy, source
         self.n_frames, self.test_source = n_frames, test_source
-        self.rays_per_batch = 1024.0
+        self.n_samples = config.samples_per_batch or field.backend.step_samples
+        self.max_rays = config.max_rays or field.backend.step_samples
+        self.rays_per_batch, self.draws_on = 1024.0, field.backend.device
 
     def step(self, frames, step, fraction, generator):
         """See `Task.step`."""
@@ -117,9 +120,9 @@ class CaptureTask(Task):
 
     def _adapt_rays(self, result: StepResult) -> None:
         """Moves the number of rays towards the wanted number of samples."""
-        wanted = self.config.samples_per_batch * result.n_rays / max(result.n_samples, 1)
+        wanted = self.n_samples * result.n_rays / max(result.n_samples, 1)
         mixed = 0.8 * self.rays_per_batch + 0.2 * wanted
-        self.rays_per_batch = min(max(mixed, 256.0), float(self.config.max_rays))
+        self.rays_per_batch = min(max(mixed, 256.0), float(self.max_rays))
 
 
 def restore_model(field: Field, occupancy: Occupancy, tensors: dict[str, Tensor]) -> None:
@@ -134,7 +137,8 @@ def held_out_psnr(task: CaptureTask, source: PixelSource, n_pixels: int = 4096) 
     The pixels are seeded. Not differentiable.
     """
     frames = tuple(range(0, task.n_frames, max(1, task.n_frames // 4)))
-    batch = source.draw(frames, n_pixels, 0.5, torch.Generator().manual_seed(0))
+    drawn = source.draw(frames, n_pixels, 0.5, torch.Generator().manual_seed(0))
+    batch = drawn.to(task.field.backend.device)
     background = task.config.rendered_background(source.has_masks)
     rendering = render(task.field, task.occupancy, batch.rays, background)
     error = float(((rendering.rgbs - batch.rgbs) ** 2).mean())

@@ -130,7 +130,8 @@ class FlowTask(FitTask):
 
     def step(self, frames, step, fraction, generator):
         """See `Task.step`: L1 errors of random points of the surface, both ways."""
-        each = self.config.training.samples_per_batch // len(frames)
+        n_samples = self.config.training.samples_per_batch or self.field.backend.step_samples
+        each = max(1, n_samples // len(frames))
         uniform = torch.rand((each * len(frames), 3), generator=generator).numpy()
         faces, areas = self.faces[~self._is_held_out], self._areas[~self._is_held_out]
         points = draw_points(faces, areas, len(uniform), uniform)

@@ -111,7 +111,7 @@ class SdfTask(FitTask):
 
     def step(self, frames, step, fraction, generator):
         """See `Task.step`."""
-        n_points = self.config.training.samples_per_batch
+        n_points = self.config.training.samples_per_batch or self.field.backend.step_samples
         positions, targets, slices = self.points.draw(frames, n_points, generator)
         sdfs = self.field.query(positions, slices, fraction, 0)[:, 0, 0]
         losses = self.config.losses

@@ -102,7 +102,8 @@ class VideoTask(FitTask):
         seen = tuple(frame for frame in frames if len(self._training[frame]))
         if not seen:
             return StepResult({}, 0)
-        each = max(1, self.config.training.samples_per_batch // len(seen))
+        n_samples = self.config.training.samples_per_batch or self.field.backend.step_samples
+        each = max(1, n_samples // len(seen))
         chosen = [_strata(self._training[frame], each, generator) for frame in seen]
         rgbs, targets = self._compare(seen, chosen, fraction)
         loss = ((rgbs - targets) ** 2).mean()
@@ -146,9 +147,11 @@ class VideoTask(FitTask):
         sizes = np.cumsum([0, *(len(pixels) for pixels in chosen)])
         positions = pixel_positions(np.concatenate(chosen), self.clip.size)
         colours = [self._pixels[f][pixels] for f, pixels in zip(frames, chosen, strict=True)]
-        targets = torch.from_numpy(np.concatenate(colours)).float() / 255.0
+        device = self.field.backend.device
+        targets = torch.from_numpy(np.concatenate(colours)).to(device).float() / 255.0
         slices = FrameSlices(frames, tuple(sizes.tolist()))
-        values = self.field.query(torch.from_numpy(positions), slices, fraction, 0)[:, 0]
+        places = torch.from_numpy(positions).to(device)
+        values = self.field.query(places, slices, fraction, 0)[:, 0]
         assert isinstance(self.field.head, VideoHead)
         return self.field.head.rgbs(values), targets
 
@@ -164,7 +167,7 @@ def video_field(
         # A slice of a frame that is never seen would learn nothing.
         encoder = replace(encoder, time_resolution=max(1, n_frames // 2))
     parts = (encoder, config.network, VideoConfig(), config.residual)
-    return SignalField(*parts, n_frames, generator, backend)
+    return SignalField(*parts, n_frames, generator, backend).to(backend.device)
 
 
 def render_run(

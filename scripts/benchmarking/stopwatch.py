@@ -92,6 +92,8 @@ class TimedBackend(Backend):
     def __init__(self, backend: Backend, watch: Stopwatch) -> None:
         self.backend, self.watch = backend, watch
         self.name, self.device = backend.name, backend.device
+        self.is_asynchronous = backend.is_asynchronous
+        self.step_samples = backend.step_samples
 
     def hash_grid(self, positions, slices, coefficients, slots, table, spec, n_tangents):
         """See `Backend.hash_grid`."""

@@ -14,6 +14,7 @@ import pytest
 import torch
 from kernel_cases import (
     MANY,
+    PLANE,
     assert_all_close,
     grid_inputs,
     grid_outputs,
@@ -65,6 +66,7 @@ def assert_alike(found: list, expected: list, tolerance: float) -> None:
         ("one frame", SPATIAL, 3),
         ("random", TEMPORAL, 3),
         ("edge", TEMPORAL, 0),
+        ("random", PLANE, 0),
     ],
 )
 def test_hash_grid_agrees_in_values_and_gradients(case: str, spec: GridSpec, n_tangents: int):

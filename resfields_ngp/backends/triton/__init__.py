@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 
 from ..base import Backend, BackendUnavailable
+from ..reference import ReferenceBackend
 
 try:
     from . import grid, rays
@@ -24,11 +25,14 @@ class TritonBackend(Backend):
     """Triton kernels; sums of gradients are atomic, so their last bits differ from run to run."""
 
     name = "triton"
+    is_asynchronous = True
+    step_samples = 1 << 18
 
     def __init__(
         self, device: str | torch.device = "cuda", precision: Precision = "float16"
     ) -> None:
         self.device = torch.device(device)
+        self._reference = ReferenceBackend(device)
         self.precision: Precision = precision
         if self.device.type != "cuda" and not is_interpreted():
             raise BackendUnavailable(
@@ -37,8 +41,9 @@ class TritonBackend(Backend):
             )
 
     def hash_grid(self, positions, slices, coefficients, slots, table, spec, n_tangents):
-        """See `Backend.hash_grid`."""
-        return grid.hash_grid(positions, slices, coefficients, slots, table, spec, n_tangents)
+        """See `Backend.hash_grid`; the kernels are 3-D, other grids are the reference's."""
+        kernel = grid.hash_grid if spec.n_dims == 3 else self._reference.hash_grid
+        return kernel(positions, slices, coefficients, slots, table, spec, n_tangents)
 
     def mlp(self, jets, slices, weights, spec):
         """See `Backend.mlp`."""

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from ...records import FrameSlices
+from ...transfers import on_device
 from ..base import GridSpec
 from .grid_kernels import grid_backward, grid_forward
-from .launching import launch, n_tiles, on_device, power_of_two
+from .launching import launch, n_tiles, power_of_two
 
 BLOCK = 128
 """Rows of a program, one a thread."""

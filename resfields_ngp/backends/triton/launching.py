@@ -1,12 +1,11 @@
-"""What every launch needs: the device, row bounds on it, and how many programs fill it."""
+"""What every launch needs: sides of tiles, and how many programs fill the device."""
 
 from __future__ import annotations
 
-from functools import cache, lru_cache
+from functools import cache
 from typing import Any
 
 import torch
-from torch import Tensor
 from triton import knobs
 
 _INTERPRETED_PROGRAMS = 3
@@ -26,19 +25,6 @@ def power_of_two(width: int) -> int:
 def is_interpreted() -> bool:
     """Returns whether kernels run in Triton's interpreter (``TRITON_INTERPRET=1``)."""
     return knobs.runtime.interpret
-
-
-@lru_cache(maxsize=256)
-def on_device(values: tuple[int, ...], device: torch.device) -> Tensor:
-    """Returns integers as an int64 tensor on the device, without waiting for it.
-
-    A plain copy from pageable memory waits until the device has done all that it was given. A
-    step asks for the same few bounds again and again, so they are kept.
-    """
-    host = torch.tensor(values, dtype=torch.int64)
-    if device.type != "cuda":
-        return host.to(device)
-    return host.pin_memory().to(device, non_blocking=True)
 
 
 @cache

@@ -10,9 +10,10 @@ import triton.language as tl
 from torch import Tensor
 
 from ...records import FrameSlices
+from ...transfers import on_device
 from ..base import MlpSpec
 from ..half import gradient_scale
-from .launching import is_interpreted, launch, on_device, power_of_two, programs_per_frame
+from .launching import is_interpreted, launch, power_of_two, programs_per_frame
 from .mlp_kernels import mlp_backward, mlp_forward
 
 Precision = Literal["float16", "bfloat16", "float32"]

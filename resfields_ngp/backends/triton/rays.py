@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from ...records import FrameSlices, Rays, Samples
+from ...transfers import on_device
 from . import ray_kernels
-from .launching import launch, n_tiles, on_device, power_of_two
+from .launching import launch, n_tiles, power_of_two
 
 BLOCK = 128
 """Rays of a program, one a thread."""

@@ -1,0 +1,175 @@
+"""Kernels of the GPU backends: agreement with `reference`, times, and the floors beneath them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from resfields_ngp.backends import Backend, GridSpec, MlpSpec, open_backend
+from resfields_ngp.records import FrameSlices
+
+GRID = GridSpec(12, 2, 4, 15, 8, 1.35)
+"""Twelve levels of a base and three residuals, two features each."""
+SMALL_GRID = GridSpec(3, 2, 4, 7, 4, 2.0)
+NETWORK = MlpSpec(GRID.n_features + 3, 16, 64, 2)
+SMALL_NETWORK = MlpSpec(9, 16, 32, 1)
+TOLERANCES = {"triton": 5e-3, "tcnn": 6e-2}
+"""Of the norm: half-precision operands; tcnn's derivatives are differences besides."""
+
+
+class Case:
+    """Inputs of one size, the same on every backend."""
+
+    def __init__(self, n_rows: int, n_frames: int, device: torch.device, small: bool) -> None:
+        self.grid, self.network = (SMALL_GRID, SMALL_NETWORK) if small else (GRID, NETWORK)
+        bounds = tuple(n_rows * i // n_frames for i in range(n_frames + 1))
+        self.slices = FrameSlices(tuple(range(n_frames)), bounds)
+        generator = torch.Generator().manual_seed(n_rows + n_frames)
+
+        def normal(*shape: int) -> Tensor:
+            return torch.randn(shape, generator=generator).to(device)
+
+        self.positions = torch.rand((n_rows, 3), generator=generator).to(device)
+        self.coefficients = normal(n_frames, self.grid.n_levels, self.grid.n_channels)
+        self.table = normal(*self.grid.table_shape) * 0.1
+        self.jets = normal(n_rows, 4, self.network.n_inputs)
+        self.weights = normal(n_frames, self.network.n_weights) * self.network.n_neurons**-0.5
+
+    def kernels(self, backend: Backend, n_tangents: int) -> dict[str, tuple[Callable, list]]:
+        """Returns each kernel as a function of its differentiable inputs, and those."""
+
+        def grid(coefficients: Tensor, table: Tensor) -> Tensor:
+            arguments = (self.positions, self.slices, coefficients, None, table, self.grid)
+            return backend.hash_grid(*arguments, n_tangents)
+
+        def mlp(jets: Tensor, weights: Tensor) -> Tensor:
+            return backend.mlp(jets, self.slices, weights, self.network)
+
+        jets = self.jets[:, : 1 + n_tangents].contiguous()
+        return {
+            "hash_grid": (grid, [self.coefficients, self.table]),
+            "mlp": (mlp, [jets, self.weights]),
+        }
+
+
+def parity(backends: list[Backend], device: torch.device, small: bool) -> Iterator[dict[str, Any]]:
+    """Yields how far each backend is from `reference` in values and gradients, by the norm."""
+    reference = open_backend("reference", device.type)
+    sizes = [(200, 1), (150, 3)] if small else [(1, 1), (10_000, 1), (10_001, 7)]
+    for n_rows, n_frames in sizes:
+        case = Case(n_rows, n_frames, device, small)
+        for backend in backends:
+            for n_tangents in (0, 3):
+                expected = case.kernels(reference, n_tangents)
+                for name, (kernel, inputs) in case.kernels(backend, n_tangents).items():
+                    if backend.name == "tcnn" and name == "hash_grid" and n_tangents:
+                        continue  # differences over half a cell are another quantity
+                    pairs = zip(_run(kernel, inputs), _run(expected[name][0], inputs), strict=True)
+                    errors = [float((a - b).norm() / b.norm().clamp(min=1e-20)) for a, b in pairs]
+                    yield {
+                        "backend": backend.name,
+                        "kernel": name,
+                        "rows": n_rows,
+                        "frames": n_frames,
+                        "tangents": n_tangents,
+                        "errors": [float(f"{error:.2e}") for error in errors],
+                        "agrees": max(errors) < TOLERANCES[backend.name],
+                    }
+
+
+def times(
+    backends: list[Backend], device: torch.device, sizes: list[tuple[int, int]], small: bool
+) -> Iterator[dict[str, Any]]:
+    """Yields ms of each kernel, forward and backward, on each backend, beside the floor."""
+    bandwidth, rate = ceilings(device, small)
+    for n_rows, n_frames in sizes:
+        case = Case(n_rows, n_frames, device, small)
+        for backend in backends:
+            for name, (kernel, inputs) in case.kernels(backend, 3).items():
+                leaves = [tensor.clone().requires_grad_() for tensor in inputs]
+                outputs = kernel(*leaves)
+                gradients = torch.randn_like(outputs)
+                forward = _milliseconds(lambda k=kernel, i=leaves: k(*i), device, small)
+                backward = _milliseconds(
+                    lambda o=outputs, i=leaves, g=gradients: torch.autograd.grad(
+                        o, i, g, retain_graph=True
+                    ),
+                    device,
+                    small,
+                )
+                floor = _floor(case, name, bandwidth, rate)
+                yield {
+                    "backend": backend.name,
+                    "kernel": name,
+                    "rows": n_rows,
+                    "frames": n_frames,
+                    "forward_ms": round(forward, 4),
+                    "backward_ms": round(backward, 4),
+                    "samples_per_second": round(1e3 * n_rows / (forward + backward)),
+                    "floor_ms": round(floor, 4),
+                    "part_of_floor": round(floor / (forward + backward), 3),
+                }
+
+
+def ceilings(device: torch.device, small: bool) -> tuple[float, float]:
+    """Returns bytes per ms of a copy, and operations per ms of a half-precision product."""
+    side = 256 if small else 8192
+    kind = torch.float32 if small else torch.float16
+    data = torch.randn(side, side, device=device).to(kind)
+    target = torch.empty_like(data)
+    copied = 2 * data.nbytes / _milliseconds(lambda: target.copy_(data), device, small)
+    multiplied = 2 * side**3 / _milliseconds(lambda: data @ data, device, small)
+    return copied, multiplied
+
+
+def _floor(case: Case, name: str, bandwidth: float, rate: float) -> float:
+    """Returns the ms below which forward and backward cannot go: bytes or operations.
+
+    Inputs are read twice, outputs written once, gradients of outputs read once and of inputs
+    written once; a table counts once as it is read and once as its gradient is written.
+    """
+    n_rows = case.slices.n_rows
+    if name == "hash_grid":
+        features = 4 * case.grid.n_features
+        floats = n_rows * (2 * 3 + 2 * features) + 2 * case.table.numel()
+        return 4 * floats / bandwidth
+    inputs, outputs = case.network.n_inputs, case.network.n_outputs
+    floats = n_rows * 4 * (3 * inputs + 2 * outputs)
+    # Forward, again in the backward pass, by inputs and by weights.
+    operations = 4 * 2 * 4 * n_rows * case.network.n_weights
+    return max(4 * floats / bandwidth, operations / rate)
+
+
+def _run(kernel: Callable, inputs: list[Tensor]) -> list[Tensor]:
+    """Returns a kernel's output and the gradients of a random projection of it."""
+    leaves = [tensor.clone().requires_grad_() for tensor in inputs]
+    outputs = kernel(*leaves)
+    generator = torch.Generator().manual_seed(1)
+    projection = torch.randn(outputs.shape, generator=generator).to(outputs.device)
+    return [outputs.detach(), *torch.autograd.grad(outputs, leaves, projection)]
+
+
+def _milliseconds(run: Callable[[], Any], device: torch.device, small: bool) -> float:
+    """Returns the median ms of some runs, between events where there is a device."""
+    n_warm, n_runs = (0, 1) if small else (5, 20)
+    for _ in range(n_warm):
+        run()
+    found = []
+    for _ in range(n_runs):
+        if device.type == "cuda":
+            begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            begin.record()
+            run()
+            end.record()
+            end.synchronize()
+            found.append(begin.elapsed_time(end))
+        else:
+            begun = time.perf_counter()
+            run()
+            found.append(1e3 * (time.perf_counter() - begun))
+    return max(median(found), 1e-6)

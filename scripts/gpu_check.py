@@ -1,0 +1,231 @@
+#!/usr/bin/env python
+"""Checks and measures the GPU backends on this machine: one JSON, one page, under eight minutes.
+
+Parts: parity (values and gradients against `reference`), kernels (ms, samples/s, floors), step (a
+whole training step, its waits for the device), training (60 s of a capture: PSNR, Chamfer, peak
+memory, the checkpoint's picture on every backend). What is done is kept, whatever happens later.
+``--interpret`` runs everything tiny on a CPU, in Triton's interpreter; its times mean nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+import warnings
+from argparse import Namespace
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from benchmarking import ROOT
+
+PARTS = ("parity", "kernels", "step", "training")
+SIZES = [(1 << power, frames) for power in (16, 18, 20) for frames in (1, 4, 16)]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the parts and returns 0 where all of them ran and every kernel agrees, else 1.
+
+    Returns 4 without a device.
+    """
+    options = _parser().parse_args(arguments)
+    if options.interpret:
+        os.environ["TRITON_INTERPRET"] = "1"
+    import torch
+
+    if not options.interpret and not torch.cuda.is_available():
+        print("gpu_check: error: torch sees no CUDA GPU here; --interpret tries it on a CPU")
+        return 4
+    check = Check(options)
+    for part in options.parts.split(","):
+        check.run(part)
+    if options.page and not options.interpret:
+        options.page.write_text(page(check.found))
+    print(page(check.found))
+    return 0 if check.is_fine() else 1
+
+
+class Check:
+    """What was found so far, in a file."""
+
+    def __init__(self, options: Namespace) -> None:
+        import torch
+
+        from resfields_ngp.backends import BackendUnavailable
+        from resfields_ngp.backends.triton import TritonBackend
+
+        self.options, self.begun = options, time.monotonic()
+        self.device = torch.device("cpu" if options.interpret else "cuda")
+        self.found: dict[str, Any] = machine(self.device) | {"missing": [], "errors": []}
+        self.backends: list[Any] = []
+        names = ["triton"] if options.interpret else options.backends.split(",")
+        for name in names:
+            try:
+                self.backends.append(
+                    TritonBackend(self.device) if name == "triton" else _opened(name)
+                )
+            except BackendUnavailable as error:
+                self.found["missing"].append(str(error))
+        self.save()
+
+    def run(self, part: str) -> None:
+        """Runs a part as far as the time allows; an error ends the part only."""
+        try:
+            for entry in getattr(self, f"_{part}")():
+                self.found.setdefault(part, []).append(entry)
+                self.save()
+                if time.monotonic() - self.begun > self.options.limit:
+                    self.found["errors"].append(f"{part}: out of time")
+                    break
+        except Exception as error:  # the other parts still say something
+            self.found["errors"].append(f"{part}: {type(error).__name__}: {error}")
+        self.found["seconds"] = round(time.monotonic() - self.begun, 1)
+        self.save()
+
+    def is_fine(self) -> bool:
+        """Returns whether nothing failed and every kernel agrees."""
+        return not self.found["errors"] and all(e["agrees"] for e in self.found.get("parity", []))
+
+    def save(self) -> None:
+        """Writes what is there."""
+        self.options.out.parent.mkdir(parents=True, exist_ok=True)
+        self.options.out.write_text(json.dumps(self.found, indent=1))
+
+    def _parity(self):
+        from benchmarking.gpu_kernels import parity
+
+        yield from parity(self.backends, self.device, self.options.interpret)
+
+    def _kernels(self):
+        from benchmarking.gpu_kernels import times
+
+        from resfields_ngp.backends import open_backend
+
+        small = self.options.interpret
+        plain = [open_backend("reference", self.device.type)]
+        yield from times(self.backends + plain, self.device, [(64, 2)] if small else SIZES, small)
+
+    def _step(self):
+        import torch
+
+        from resfields_ngp.training import Trainer, compile_kernels
+
+        for backend in self.backends:
+            trainer: Trainer = _trainer(self.options, backend)
+            compile_kernels(trainer)
+            n_warm, n_steps = (0, 1) if self.options.interpret else (60, 30)
+            for _ in range(n_warm):
+                trainer.advance()
+            _wait(self.device)
+            begun, samples = time.perf_counter(), 0
+            for _ in range(n_steps):
+                samples += trainer.advance().n_samples
+            _wait(self.device)
+            seconds = (time.perf_counter() - begun) / n_steps
+            entry = {"backend": backend.name, "ms_per_step": round(1e3 * seconds, 3)}
+            entry |= {"samples_per_step": round(samples / n_steps), "waits": _waits(trainer)}
+            if self.device.type == "cuda":
+                entry["peak_gib"] = round(torch.cuda.max_memory_allocated() / 2**30, 2)
+            yield entry
+
+    def _training(self):
+        if self.options.interpret:
+            return
+        from benchmarking.gpu_training import trained
+
+        yield trained(self.options, [backend.name for backend in self.backends])
+
+
+def _opened(name: str) -> Any:
+    from resfields_ngp.backends import open_backend
+
+    return open_backend(name, "cuda")
+
+
+def _trainer(options: Namespace, backend: Any) -> Any:
+    from benchmarking.gpu_training import trainer_on
+
+    return trainer_on(options, backend)
+
+
+def _wait(device: Any) -> None:
+    import torch
+
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def _waits(trainer: Any) -> int | None:
+    """Returns how often a step waits for the device, as torch counts; None without one."""
+    import torch
+
+    if trainer.task.field.backend.device.type != "cuda":
+        return None
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        torch.cuda.set_sync_debug_mode("warn")
+        trainer.advance()
+        torch.cuda.set_sync_debug_mode("default")
+    return sum("synchroniz" in str(warning.message) for warning in caught)
+
+
+def machine(device: Any) -> dict[str, Any]:
+    """Returns device, versions, date and commit."""
+    import torch
+    import triton
+
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True
+    )
+    name = platform.processor() or platform.machine()
+    if device.type == "cuda":
+        name = torch.cuda.get_device_name()
+    return {
+        "device": name,
+        "torch": torch.__version__,
+        "triton": triton.__version__,
+        "cuda": torch.version.cuda,
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+        "commit": commit.stdout.strip() or "unknown",
+    }
+
+
+def page(found: dict[str, Any]) -> str:
+    """Returns a page of Markdown: what ran, in tables."""
+    head = "device", "date", "commit", "torch", "triton", "cuda"
+    lines = ["# GPU", "", ", ".join(f"{name} {found[name]}" for name in head), ""]
+    lines += [f"- {text}" for text in found["missing"] + found["errors"]]
+    for part in PARTS:
+        entries = found.get(part, [])
+        if entries:
+            columns = list(entries[0])
+            lines += ["", f"## {part.capitalize()}", "", "| " + " | ".join(columns) + " |"]
+            lines.append("|" + "---|" * len(columns))
+            for entry in entries:
+                lines.append("| " + " | ".join(str(entry.get(name)) for name in columns) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--parts", default=",".join(PARTS), help="what to run, by commas")
+    parser.add_argument("--backends", default="triton,tcnn", help="which backends, by commas")
+    parser.add_argument("--capture", type=Path, help="a capture; by default a synthetic one")
+    parser.add_argument("--seconds", type=float, default=60.0, help="of the training part")
+    parser.add_argument("--limit", type=float, default=460.0, help="seconds for all parts")
+    parser.add_argument("--out", type=Path, default=ROOT / "runs" / "gpu_check.json")
+    parser.add_argument("--page", type=Path, help="where the page goes: docs/gpu.md")
+    parser.add_argument("--interpret", action="store_true", help="tiny, on a CPU, interpreted")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

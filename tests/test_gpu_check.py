@@ -1,0 +1,59 @@
+"""The GPU check runs: interpreted everywhere, for real where there is a GPU."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).parents[1]
+
+
+def check(out: Path, *options: str) -> tuple[subprocess.CompletedProcess, dict]:
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, str(ROOT / "scripts" / "gpu_check.py"), "--out", str(out), *options]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    return done, json.loads(out.read_text()) if out.exists() else {}
+
+
+@pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
+def test_kernels_are_compared_and_timed_interpreted_and_what_was_found_is_kept(tmp_path: Path):
+    done, found = check(tmp_path / "found.json", "--interpret", "--parts", "parity,kernels")
+    assert done.returncode == 0 and not found["errors"], found.get("errors", done.stderr)
+    assert {entry["kernel"] for entry in found["parity"]} == {"hash_grid", "mlp"}
+    assert all(entry["agrees"] for entry in found["parity"])
+    assert {entry["backend"] for entry in found["kernels"]} == {"triton", "reference"}
+    assert all(entry["floor_ms"] > 0 for entry in found["kernels"])
+    assert "## Parity" in done.stdout and "## Kernels" in done.stdout
+
+
+@pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
+def test_when_time_is_up_a_part_ends_and_keeps_what_it_has(tmp_path: Path):
+    options = ("--interpret", "--parts", "parity", "--limit", "0")
+    done, found = check(tmp_path / "found.json", *options)
+    assert done.returncode == 1 and found["errors"] == ["parity: out of time"]
+    assert len(found["parity"]) == 1
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_without_a_gpu_it_says_so(tmp_path: Path):
+    done, found = check(tmp_path / "found.json")
+    assert done.returncode == 4 and "--interpret" in done.stdout and not found
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_kernels_agree_on_the_gpu(tmp_path: Path):
+    done, found = check(tmp_path / "found.json", "--parts", "parity")
+    assert done.returncode == 0 and found["parity"], done.stdout
+
+
+def test_the_page_holds_a_run_or_says_that_there_was_none():
+    text = (ROOT / "docs" / "gpu.md").read_text()
+    assert text == "not run yet\n" or all(word in text for word in ("device ", "commit ", "date "))

@@ -20,8 +20,10 @@ class LossConfig:
     """Colour of foreground pixels, or of all pixels without masks."""
     colour_kind: Literal["l1", "huber"] = "huber"
     """l1 (NeuS) or huber (quadratic below 0.1)."""
-    mask: float = 0.2
-    """Binary cross-entropy of opacity and mask (IDR, NeuS)."""
+    mask: float = 0.01
+    """Binary cross-entropy of opacity and mask (IDR, NeuS). Colours are compared on a random
+    backdrop, which already tells the outline: more than a little of this one freezes the surface
+    in the visual hull."""
     eikonal: float = 0.1
     """Unit gradient of the signed distance (IGR, arXiv:2002.10099)."""
     hull: float = 1.0

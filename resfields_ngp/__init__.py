@@ -2,9 +2,10 @@
 
 Reading order: `records` (units, what passes between the stages), `cameras`, `datasets`, `hull`,
 `hull_core`, `encoders`, `resfield`, `mlp`, `motion`, `heads`, `field`, `occupancy`, `rendering`,
-`pixels`, `losses`, `step`, `training`, `reconstruction`; then what leaves the program: `meshing`,
-`imaging`, `evaluation`. `backends` has the kernels. `cli`, `commands` and `stages` tie them
-together, `config` says how.
+`pixels`, `losses`, `step`, `tasks`, `training`, `reconstruction`; then what leaves the program:
+`meshing`, `textured_export`, `imaging`, `evaluation`. `prepare` makes captures of meshes and
+footage. `backends` has the kernels. `cli`, `commands` and `stages` tie them together, `config`
+says how.
 """
 
 from __future__ import annotations

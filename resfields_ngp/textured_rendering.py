@@ -39,13 +39,6 @@ class TexturedScene:
         return np.round(seen.colours).astype(np.uint8), seen.mask
 
 
-def render_textured(
-    textured: TexturedMesh, cameras: Cameras, frame: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Renders a mesh once; see `TexturedScene.render`."""
-    return TexturedScene(textured).render(cameras, frame)
-
-
 def lookup(
     texture: np.ndarray,  # (H, W, 3) uint8
     uvs: np.ndarray,  # (N, 2), v upwards

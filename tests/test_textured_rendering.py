@@ -8,7 +8,7 @@ from textured_ball import CENTRE, as_colours, textured_ball, view
 from resfields_ngp.atlas import Atlas, TexturedMesh
 from resfields_ngp.cameras import Cameras
 from resfields_ngp.mesh import Mesh
-from resfields_ngp.textured_rendering import lookup, render_textured
+from resfields_ngp.textured_rendering import TexturedScene, lookup
 
 QUAD = np.array([[0, 1, 2], [0, 2, 3]])
 UVS = np.array([[0.0, 0], [1, 0], [1, 1], [0, 1]], np.float32)
@@ -28,9 +28,8 @@ def camera(size: int = 40) -> Cameras:
 
 def test_a_slanted_quad_shows_its_texture_in_perspective() -> None:
     corners = np.array([[-0.8, 0.4, 1.0], [1.6, 0.8, 3.0], [1.6, -0.8, 3.0], [-0.8, -0.4, 1.0]])
-    picture, mask = render_textured(
-        TexturedMesh(Mesh(corners, QUAD), Atlas(UVS, QUAD), ramps()), camera(), 0
-    )
+    scene = TexturedScene(TexturedMesh(Mesh(corners, QUAD), Atlas(UVS, QUAD), ramps()))
+    picture, mask = scene.render(camera(), 0)
     rows, columns = np.nonzero(mask)
     assert len(rows) > 300
     # The plane is x = 1.2 z - 2: u is where the ray meets it, closed form.
@@ -43,7 +42,7 @@ def test_a_slanted_quad_shows_its_texture_in_perspective() -> None:
 
 def test_a_sphere_shows_its_positions_and_covers_its_outline() -> None:
     seen = view(0.7, (255, 255, 255))
-    picture, mask = render_textured(textured_ball(), seen.cameras, 0)
+    picture, mask = TexturedScene(textured_ball()).render(seen.cameras, 0)
     assert seen.masks is not None
     assert (mask & seen.masks[0]).sum() / (mask | seen.masks[0]).sum() > 0.97
     rows, columns = np.nonzero(mask)
@@ -62,9 +61,8 @@ def test_a_sphere_shows_its_positions_and_covers_its_outline() -> None:
 
 def test_nothing_is_seen_behind_the_camera() -> None:
     corners = np.array([[-1.0, 1, -2], [1, 1, -2], [1, -1, -2], [-1, -1, -2]])
-    picture, mask = render_textured(
-        TexturedMesh(Mesh(corners, QUAD), Atlas(UVS, QUAD), ramps()), camera(), 0
-    )
+    scene = TexturedScene(TexturedMesh(Mesh(corners, QUAD), Atlas(UVS, QUAD), ramps()))
+    picture, mask = scene.render(camera(), 0)
     assert not mask.any() and not picture.any()
 
 

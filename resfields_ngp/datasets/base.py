@@ -71,8 +71,6 @@ class Capture:
     """Ground-truth points of each frame used, normalised space; empty without."""
     depth_scale: float = 1000.0
     """Depth images' units per world unit."""
-    background: float = 0.0
-    """Grey level in [0, 1] on which RGBA images or the test protocol composite; 0 is black."""
     warnings: tuple[str, ...] = field(default=())
     """What was repaired on loading, one sentence each."""
 

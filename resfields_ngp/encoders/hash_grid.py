@@ -8,7 +8,7 @@ coefficients inside the kernel.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -75,6 +75,27 @@ class HashGrid4DConfig:
             )
 
 
+def grid_spec(
+    config: Any,
+    n_channels: int,
+    time_resolutions: tuple[int, ...] = (),
+    n_dims: int = 3,
+    aspect: float = 1.0,
+) -> GridSpec:
+    """Returns the shape of a grid from any grid's config, and what not all configs say."""
+    return GridSpec(
+        config.n_levels,
+        config.n_features_per_level,
+        n_channels,
+        config.log2_hashmap_size,
+        config.base_resolution,
+        config.per_level_scale,
+        time_resolutions,
+        n_dims,
+        aspect,
+    )
+
+
 def check_grid(n_levels: int, log2_hashmap_size: int, per_level_scale: float) -> None:
     """Raises ValueError where a grid's settings are out of range."""
     if not 1 <= n_levels <= 32:
@@ -122,14 +143,7 @@ class HashGrid(Grid):
     @staticmethod
     def make_spec(config: HashGridConfig, n_channels: int) -> GridSpec:
         """Returns the shape of the grid."""
-        return GridSpec(
-            config.n_levels,
-            config.n_features_per_level,
-            n_channels,
-            config.log2_hashmap_size,
-            config.base_resolution,
-            config.per_level_scale,
-        )
+        return grid_spec(config, n_channels)
 
     def forward(self, positions, slices, backend, n_tangents, released):
         """See `Encoder.forward`."""
@@ -155,21 +169,8 @@ class HashGrid4D(Grid):
             min(n_frames, round(config.base_time_resolution * growth**level))
             for level in range(config.n_levels)
         )
-        super().__init__(self.make_spec(config, resolutions), config.start_levels, generator)
+        super().__init__(grid_spec(config, 1, resolutions), config.start_levels, generator)
         self.n_frames = n_frames
-
-    @staticmethod
-    def make_spec(config: HashGrid4DConfig, time_resolutions: tuple[int, ...]) -> GridSpec:
-        """Returns the shape of the grid."""
-        return GridSpec(
-            config.n_levels,
-            config.n_features_per_level,
-            1,
-            config.log2_hashmap_size,
-            config.base_resolution,
-            config.per_level_scale,
-            time_resolutions,
-        )
 
     def time_slices(self, frames: tuple[float, ...]) -> tuple[Tensor, Tensor]:
         """Returns the (T, L, 2) slices around each frame and their (T, L, 2) weights."""

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 
 from ..backends.base import GridSpec
-from .hash_grid import Grid, HashGrid, HashGrid4D, check_grid
+from .hash_grid import Grid, HashGrid, HashGrid4D, check_grid, grid_spec
 
 
 @dataclass(frozen=True)
@@ -80,16 +80,7 @@ class PictureGrid(HashGrid):
     @staticmethod
     def make_spec(config: PictureGridConfig, n_channels: int) -> GridSpec:
         """See `HashGrid.make_spec`."""
-        return GridSpec(
-            config.n_levels,
-            config.n_features_per_level,
-            n_channels,
-            config.log2_hashmap_size,
-            config.base_resolution,
-            config.per_level_scale,
-            n_dims=2,
-            aspect=config.aspect,
-        )
+        return grid_spec(config, n_channels, (), 2, config.aspect)
 
 
 class VideoGrid(HashGrid4D):
@@ -102,20 +93,6 @@ class VideoGrid(HashGrid4D):
         coarsest = min(config.base_time_resolution or finest, finest)
         growth = (finest / coarsest) ** (1.0 / max(config.n_levels - 1, 1))
         slices = tuple(round(coarsest * growth**level) for level in range(config.n_levels))
-        Grid.__init__(self, self.make_spec(config, slices), config.start_levels, generator)
+        spec = grid_spec(config, 1, slices, 2, config.aspect)
+        Grid.__init__(self, spec, config.start_levels, generator)
         self.n_frames = n_frames
-
-    @staticmethod
-    def make_spec(config: VideoGridConfig, time_resolutions: tuple[int, ...]) -> GridSpec:
-        """See `HashGrid4D.make_spec`."""
-        return GridSpec(
-            config.n_levels,
-            config.n_features_per_level,
-            1,
-            config.log2_hashmap_size,
-            config.base_resolution,
-            config.per_level_scale,
-            time_resolutions,
-            n_dims=2,
-            aspect=config.aspect,
-        )

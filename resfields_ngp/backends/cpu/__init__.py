@@ -21,6 +21,7 @@ from ..base import Backend, GridSpec
 from . import grid, planes, rays
 from .mlp import mlp as _mlp
 from .mlp import use_single_threaded_blas
+from .tiles import tiles_of
 
 # numba's own threads sleep while they wait; OpenMP's spin, and would stall next to torch's on a
 # busy machine.
@@ -154,7 +155,7 @@ def _plane_arrays(positions, coefficients, table, slots, slices: FrameSlices, sp
     )
     return (
         positions.detach().contiguous().numpy(),
-        planes.tiles_of(slices),
+        tiles_of(slices, planes.TILE_ROWS),
         coefficients.detach().contiguous().numpy(),
         np.zeros(shape, np.int64) if slots is None else slots.numpy(),
         table.detach().view(table.shape[0], -1).numpy(),

@@ -49,7 +49,7 @@ def _base_indices(indices, x, y, z, time, resolution, size, hashed):
 
 
 @numba.njit(inline="always")
-def _locate(position, scale):
+def locate(position, scale):
     """Returns the lower corner (as uint32, wrapping) and the fraction along one axis."""
     scaled = position * scale + np.float32(0.5)
     low = np.floor(scaled)
@@ -87,9 +87,9 @@ def forward_kernel(n_channels: int, n_features: int, n_lookups: int, n_tangents:
             indices = np.empty(8, np.uint32)
             for frame in range(offsets.shape[0] - 1):
                 for n in range(offsets[frame], offsets[frame + 1]):
-                    x, fx = _locate(positions[n, 0], scale)
-                    y, fy = _locate(positions[n, 1], scale)
-                    z, fz = _locate(positions[n, 2], scale)
+                    x, fx = locate(positions[n, 0], scale)
+                    y, fy = locate(positions[n, 1], scale)
+                    z, fz = locate(positions[n, 2], scale)
                     value, along_x = zeros(n_features), zeros(n_features)
                     along_y, along_z = zeros(n_features), zeros(n_features)
                     for k in range(n_lookups):
@@ -156,9 +156,9 @@ def backward_kernel(n_channels: int, n_features: int, n_lookups: int, n_tangents
                     row = (frame * levels.shape[0] + level) * n_lookups + k
                     weight, total = load(weights, row * width, width), zeros(width)
                     for n in range(offsets[frame], offsets[frame + 1]):
-                        x, fx = _locate(positions[n, 0], scale)
-                        y, fy = _locate(positions[n, 1], scale)
-                        z, fz = _locate(positions[n, 2], scale)
+                        x, fx = locate(positions[n, 0], scale)
+                        y, fy = locate(positions[n, 1], scale)
+                        z, fz = locate(positions[n, 2], scale)
                         ex, ey, ez = one - fx, one - fy, one - fz
                         _base_indices(
                             indices, x, y, z, slots[frame, level, k], resolution, size, hashed
@@ -220,9 +220,9 @@ def position_kernel(n_channels: int, n_features: int, n_lookups: int, n_tangents
             for level in range(levels.shape[0]):
                 start, size, resolution = levels[level, 0], levels[level, 1], levels[level, 2]
                 hashed, scale = levels[level, 3] != 0, scales[level]
-                x, fx = _locate(positions[n, 0], scale)
-                y, fy = _locate(positions[n, 1], scale)
-                z, fz = _locate(positions[n, 2], scale)
+                x, fx = locate(positions[n, 0], scale)
+                y, fy = locate(positions[n, 1], scale)
+                z, fz = locate(positions[n, 2], scale)
                 w[0, 0], w[0, 1] = np.float32(1.0) - fx, fx
                 w[1, 0], w[1, 1] = np.float32(1.0) - fy, fy
                 w[2, 0], w[2, 1] = np.float32(1.0) - fz, fz

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from ...records import FrameSlices
 from ..base import ACTIVATION_SHARPNESS, MlpSpec, pad_inputs
+from .tiles import tiles_of
 
 TILE_ROWS = 512
 """Rows per tile: 512 x 4 x 64 floats are half a megabyte, a quarter of a level-2 cache."""
@@ -220,16 +221,11 @@ def _infer(jets: Tensor, weights: Tensor, slices: FrameSlices, spec: MlpSpec) ->
 
 def _arguments(jets: Tensor, weights: Tensor, slices: FrameSlices, spec: MlpSpec):
     """Returns what both kernels take first."""
-    tiles = [
-        (i, start, min(start + TILE_ROWS, end))
-        for i, begin, end in slices
-        for start in range(begin, end, TILE_ROWS)
-    ]
     return (
         _rows(jets),
         jets.shape[1],
         _ACTIVATIONS[spec.activation],
-        np.asarray(tiles, np.int64).reshape(-1, 3),
+        tiles_of(slices, TILE_ROWS),
         weights.detach().numpy(),
         np.asarray(spec.shapes, np.int64),
         np.asarray(spec.offsets, np.int64),

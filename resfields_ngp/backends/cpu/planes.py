@@ -15,20 +15,10 @@ from functools import cache
 import numba
 import numpy as np
 
-from ...records import FrameSlices
+from .grid import locate
 
 TILE_ROWS = 2048
 _P1, _P2 = np.uint32(2654435761), np.uint32(805459861)
-
-
-def tiles_of(slices: FrameSlices) -> np.ndarray:
-    """Returns (n, 3) int64: position of the frame, first row, last row + 1."""
-    tiles = [
-        (i, start, min(start + TILE_ROWS, end))
-        for i, begin, end in slices
-        for start in range(begin, end, TILE_ROWS)
-    ]
-    return np.asarray(tiles, np.int64).reshape(-1, 3)
 
 
 @numba.njit(inline="always")
@@ -38,14 +28,6 @@ def _corner(x, y, time, columns, rows, size, hashed):
         return np.int64((x ^ (y * _P1) ^ (time * _P2)) & np.uint32(size - 1))
     index = np.uint32(x + np.uint32(columns) * (y + np.uint32(rows) * time))
     return np.int64(index if index < size else index % np.uint32(size))
-
-
-@numba.njit(inline="always")
-def _locate(position, scale):
-    """Returns the lower corner (as uint32, wrapping) and the fraction along one axis."""
-    scaled = position * scale + np.float32(0.5)
-    low = np.floor(scaled)
-    return np.uint32(np.int64(low)), np.float32(scaled - low)
 
 
 @cache
@@ -71,8 +53,8 @@ def forward_kernel(n_channels: int, n_features: int, n_lookups: int):
                         continue
                     time = np.uint32(slots[frame, level, k])
                     for n in range(begin, end):
-                        x, fx = _locate(positions[n, 0], scale)
-                        y, fy = _locate(positions[n, 1], scale)
+                        x, fx = locate(positions[n, 0], scale)
+                        y, fy = locate(positions[n, 1], scale)
                         x1, y1 = x + np.uint32(1), y + np.uint32(1)
                         e0 = start + _corner(x, y, time, columns, rows, size, hashed)
                         e1 = start + _corner(x1, y, time, columns, rows, size, hashed)
@@ -125,8 +107,8 @@ def backward_kernel(n_channels: int, n_features: int, n_lookups: int):
                             continue
                         time = np.uint32(slots[frame, level, k])
                         for n in range(begin, end):
-                            x, fx = _locate(positions[n, 0], scale)
-                            y, fy = _locate(positions[n, 1], scale)
+                            x, fx = locate(positions[n, 0], scale)
+                            y, fy = locate(positions[n, 1], scale)
                             x1, y1 = x + np.uint32(1), y + np.uint32(1)
                             e0 = start + _corner(x, y, time, columns, rows, size, hashed)
                             e1 = start + _corner(x1, y, time, columns, rows, size, hashed)

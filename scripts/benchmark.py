@@ -95,24 +95,6 @@ def collapse(options: Namespace, settings: Settings) -> None:
     _finish(ledger)
 
 
-def flow(options: Namespace, settings: Settings) -> None:
-    """Fits scene flow with every motion model, with and without residuals."""
-    from benchmarking.flows import MODELS, compare_flows, describe_flows
-    from benchmarking.measuring import budget
-    from benchmarking.results import Ledger
-
-    chosen = _split(options.only) or list(MODELS)
-    unknown = [name for name in chosen if name not in MODELS]
-    if unknown:
-        raise ValueError(f'--only: no model "{unknown[0]}" (allowed: {", ".join(MODELS)})')
-    ledger = Ledger(options.table, describe_flows)
-    shared = {**budget(options.seconds, options.steps), **settings}
-    for seed in _numbers(options.seeds):
-        given = {**shared, "training.seed": seed}
-        compare_flows(options.meshes, given, chosen, options.out, ledger)
-    _finish(ledger)
-
-
 def kernels(options: Namespace, settings: Settings) -> None:
     """Times the cpu backend's kernels against the reference's."""
     from benchmarking.kernels import KERNELS, compare, describe_kernels
@@ -184,11 +166,24 @@ def sdf(options: Namespace, settings: Settings) -> None:
     _fit("sdf", path, options, settings)
 
 
+def flow(options: Namespace, settings: Settings) -> None:
+    """Fits scene flow with every motion model, with and without residuals."""
+    _fit("flow", Path(options.input), options, settings)
+
+
+def radiance(options: Namespace, settings: Settings) -> None:
+    """Reconstructs a capture with other heads and motion models, with and without masks."""
+    from benchmarking.measuring import capture_at
+
+    _fit("radiance", capture_at(options.input, RUNS), options, settings)
+
+
 def _fit(task: str, path: Path, options: Namespace, settings: Settings) -> None:
     """Fits variants of a task on an input."""
-    from benchmarking.fits import VARIANTS, compare_variants, describe_fits
+    from benchmarking.fits import compare_variants, describe_fits
     from benchmarking.measuring import budget
     from benchmarking.results import Ledger
+    from benchmarking.variants import VARIANTS
 
     ledger = Ledger(options.table, describe_fits)
     names = list(VARIANTS[task]) if options.variants == "all" else options.variants.split(";")
@@ -244,13 +239,6 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--seeds", default="0,1,2,3,4", help="separated by commas (0,1,2,3,4)")
     _add_runs(verb, RUNS / "collapse")
 
-    verb = _verb(verbs, flow, RUNS / "flow.md")
-    verb.add_argument("meshes", type=Path, help=".anime file, or folder of meshes that correspond")
-    _add_budget(verb, 60)
-    verb.add_argument("--seeds", default="0", help="seeds, separated by commas (0)")
-    _add_runs(verb, RUNS / "flow")
-    verb.add_argument("--only", default="", help="models by name, separated by commas (all)")
-
     verb = _verb(verbs, kernels, RUNS / "kernels.md")
     verb.add_argument("--points", default="16384,262144", help="points (16384,262144)")
     verb.add_argument("--tangents", default="3", help="0, 3 or both: 0,3 (3)")
@@ -269,23 +257,36 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--size", type=int, default=512, help="width and height, pixels (512)")
     verb.add_argument("--workers", type=int, default=0, help="processes; 0 takes all cores (0)")
     _add_runs(verb, RUNS / "prepare")
-    meshes = ".anime file or folder of meshes, or synthetic, which is written first"
-    clip = "video file, folder of images or .npy"
-    for function, help_text in ((video, clip), (sdf, meshes)):
-        verb = _verb(verbs, function, ROOT / "docs" / "results.md")
-        verb.add_argument("input", help=help_text)
-        _add_budget(verb, 60)
-        verb.add_argument("--seed", type=int, default=0, help="seed of every random draw")
-        _add_runs(verb, RUNS / "fits")
-        about = "variants by name, separated by semicolons, or all (residuals)"
-        verb.add_argument("--variants", default="residuals", help=about)
-        if function is video:
-            verb.add_argument("--frames", default="0:50", help="frames of the clip (0:50)")
+    _add_fits(verbs)
     verb = _verb(verbs, texture, RUNS / "texture.md")
     verb.add_argument("folder", metavar="run", type=Path, help="run folder; textured/ is made anew")
     verb.add_argument("--target-faces", default="40k", help="triangles of a frame (40k)")
     verb.add_argument("--truth", type=Path, help="folder of true meshes, for the height")
     return parser
+
+
+def _add_fits(verbs: Any) -> None:
+    """Adds the commands whose rows share one page of results."""
+    known = {
+        video: ("video file, folder of images or .npy", 60, "residuals"),
+        sdf: (
+            ".anime file or folder of meshes, or synthetic, which is written first",
+            60,
+            "residuals",
+        ),
+        flow: (".anime file, or folder of meshes that correspond", 60, "all"),
+        radiance: ("folder of the capture, or synthetic, which is written first", 180, "neus;nerf"),
+    }
+    for function, (help_text, seconds, variants) in known.items():
+        verb = _verb(verbs, function, ROOT / "docs" / "results.md")
+        verb.add_argument("input", help=help_text)
+        _add_budget(verb, seconds)
+        verb.add_argument("--seed", type=int, default=0, help="seed of every random draw")
+        _add_runs(verb, RUNS / "fits")
+        about = f"variants by name, separated by semicolons, or all ({variants})"
+        verb.add_argument("--variants", default=variants, help=about)
+        if function is video:
+            verb.add_argument("--frames", default="0:50", help="frames of the clip (0:50)")
 
 
 def _verb(verbs: Any, function: Any, table: Path) -> argparse.ArgumentParser:

@@ -29,6 +29,7 @@ import profile_step
 from benchmarking import comparisons, stopwatch
 from benchmarking.measuring import configured
 from benchmarking.results import Ledger
+from benchmarking.variants import VARIANTS
 
 SYNTHETIC = SyntheticConfig(n_frames=4, n_cameras=4, size=32, n_points=500)
 TINY = [
@@ -54,6 +55,7 @@ COMMANDS = [
     "video",
     "sdf",
     "flow",
+    "radiance",
     "texture",
 ]
 
@@ -66,23 +68,46 @@ def test_every_command_has_help(command: str, capsys):
     assert "--table" in capsys.readouterr().out
 
 
-def test_fits_of_all_tasks_share_one_page_of_results(tmp_path: Path, capsys):
+def test_fits_of_all_tasks_share_one_page_of_results(tmp_path: Path, capture: Path, capsys):
     np.save(tmp_path / "clip.npy", np.random.default_rng(0).integers(0, 255, (3, 12, 16, 3), "u1"))
     ball = trimesh.creation.icosphere(2)
-    write_anime(tmp_path / "ball.anime", np.asarray(ball.vertices)[None], np.asarray(ball.faces))
-    shared = ["--steps", "30", "--training.threads", "1", "--encoder.log2-hashmap-size", "10"]
+    moving = np.asarray(ball.vertices) + np.arange(2)[:, None, None] * 0.3
+    write_anime(tmp_path / "ball.anime", moving, np.asarray(ball.faces))
+    shared = ["--steps", "30", "--training.threads", "1"]
     shared += ["--table", str(tmp_path / "results.md"), "--out", str(tmp_path / "runs")]
-    clip = ["video", str(tmp_path / "clip.npy"), "--frames", "::", *shared]
+    small = ["--encoder.log2-hashmap-size", "10"]
+    clip = ["video", str(tmp_path / "clip.npy"), "--frames", "::", *shared, *small]
     assert benchmark.main([*clip, "--variants", "residuals;no residuals"]) == 0
-    small = ["--meshing.resolution", "32", "--evaluation.points", "500", "--points.pool", "500"]
-    assert benchmark.main(["sdf", str(tmp_path / "ball.anime"), *shared, *small]) == 0
+    small += ["--meshing.resolution", "32", "--evaluation.points", "500"]
+    ball = [str(tmp_path / "ball.anime"), *shared]
+    assert benchmark.main(["sdf", *ball, *small, "--points.pool", "500"]) == 0
+    few = ["--training.samples-per-batch", "48", "--flow.points", "20", "--variants", "se3"]
+    assert benchmark.main(["flow", *ball, *few]) == 0
+    radiance = ["radiance", str(capture), *shared, *TINY, "--variants", "neus;nerf, no masks"]
+    assert benchmark.main(radiance) == 0
+
     page = (tmp_path / "results.md").read_text()
-    assert "## video" in page and "## sdf" in page and "held-out PSNR" in page
+    for heading in ("video", "sdf", "flow", "radiance"):
+        assert f"## {heading}" in page
     rows = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
-    assert [row["variant"] for row in rows] == ["residuals", "no residuals", "residuals"]
+    names = ["residuals", "no residuals", "residuals", "se3", "neus", "nerf, no masks"]
+    assert [row["variant"] for row in rows] == names
     assert rows[1]["parameters"] < rows[0]["parameters"] and rows[2]["chamfer_floor"] > 0
+    assert rows[3]["unseen_forward_relative"] > 0
+    assert rows[4]["masked_psnr"] and rows[4]["key"] != rows[5]["key"]
+
+    capsys.readouterr()
+    assert benchmark.main([*clip, "--variants", "residuals"]) == 0
+    assert "known already" in capsys.readouterr().out
     assert benchmark.main([*clip, "--variants", "none"]) == 2
     assert 'no variant "none" of video' in capsys.readouterr().err
+
+
+def test_every_motion_model_of_the_flow_comes_with_and_without_residuals():
+    names = set(VARIANTS["flow"])
+    models = {name.removesuffix(" + residuals") for name in names}
+    assert {"offset", "se3", "dct"} <= models
+    assert names == models | {f"{model} + residuals" for model in models}
 
 
 def test_rows_before_a_cut_off_line_are_kept(tmp_path: Path):

@@ -163,7 +163,7 @@ class FlowTask(FitTask):
         return score_flow(self.field, self.space, self.vertices, points)
 
     def deliver(self, run: RunFolder, report: Report) -> list[str]:
-        """See `FitTask.deliver`: ``flow.json`` and ``flow.png``."""
+        """See `FitTask.deliver`: ``evaluation.json`` and ``flow.png``."""
         from ..flow_pictures import write_flow_picture
         from ..stages import show
 
@@ -171,12 +171,12 @@ class FlowTask(FitTask):
             "held_out": float(self._is_held_out.mean()),
             "parameters": sum(parameter.numel() for parameter in self.field.parameters()),
         }
-        write_whole(run.path / "flow.json", json.dumps(result, indent=1).encode())
+        write_whole(run.path / "evaluation.json", json.dumps(result, indent=1).encode())
         picture = run.path / "flow.png"
         write_flow_picture(self.field, self.space, self.vertices, self.faces, picture)
         report(1, 1)
         show(flow_table(result))
-        return [f"scores: {run.path / 'flow.json'}", f"picture: {picture}"]
+        return [f"scores: {run.path / 'evaluation.json'}", f"picture: {picture}"]
 
 
 def evaluate(run: RunFolder, config: FlowFitConfig, backend: Backend, report: Report) -> list[str]:

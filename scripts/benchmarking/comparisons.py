@@ -13,7 +13,7 @@ from typing import Any
 from resfields_ngp.config import Config
 from resfields_ngp.config_tree import to_table
 
-from .measuring import REDUCED, configured, measured_run
+from .measuring import REDUCED, compile_kernels, configured, measured_run
 from .results import Ledger, Row, machine_line, markdown_table
 
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -145,24 +145,12 @@ def _run_once(config: Config, names: Row, out: Path, ledger: Ledger) -> None:
     known = ledger.find(key=key)
     if known is None:
         print(f"{names}: running", flush=True)
-        _compile_kernels(config, out / "warm")
+        compile_kernels(config, out / "warm")
         known = measured_run(config, out / key)
         del known["peak_memory_gib"]  # of all runs in this process
     training = config.training
     length = f"{training.steps} steps" if training.steps else f"{training.seconds:g} s"
     ledger.add({**known, "key": key, "budget": length, **names})
-
-
-def _compile_kernels(config: Config, out: Path) -> None:
-    """Runs a few steps, so that no variant pays for compiling out of its time."""
-    from resfields_ngp.datasets import load_capture
-    from resfields_ngp.reconstruction import train
-    from resfields_ngp.run_folder import RunFolder
-
-    brief = dataclasses.replace(config.training, steps=3, warmup_steps=1)
-    config = dataclasses.replace(config, training=brief)
-    run = RunFolder.create(out, to_table(config), overwrite=True)
-    train(config, load_capture(config.capture), run)
 
 
 def _grouped(rows: list[Row]) -> dict[str, list[Row]]:

@@ -1,7 +1,10 @@
-"""Fits of ``fit``, scored: variants of each task at equal budget, one table a task."""
+"""Variants of each task, scored at equal budget: one page of results, a table a task."""
 
 from __future__ import annotations
 
+import hashlib
+import json
+import re
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -17,58 +20,12 @@ from resfields_ngp.mesh_files import write_mesh
 from resfields_ngp.options import UsageError
 from resfields_ngp.reconstruction import use_threads
 from resfields_ngp.run_folder import RunFolder
+from resfields_ngp.schedules import TrainingConfig
 from resfields_ngp.tasks import TASKS
 
+from .measuring import REDUCED, compile_kernels, configured, measured_run
 from .results import Ledger, Row, machine_line, markdown_table, peak_memory
-
-VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
-    "video": {
-        "residuals": {},
-        "no residuals": {"residual.rank": 0},
-        "no residuals, equal parameters": {
-            "residual.rank": 0,
-            "network.n_neurons": 128,
-            "network.n_hidden_layers": 3,
-        },
-        "2-D grid with residuals": {"encoder.kind": "picture_grid"},
-    },
-    "sdf": {
-        "residuals": {},
-        "no residuals": {"residual.rank": 0, "encoder.n_residuals": 0},
-        "residuals in the MLP only": {"encoder.n_residuals": 0},
-        "residuals in the grid only": {"residual.rank": 0},
-        "4-D grid": {"encoder.kind": "hash_grid_4d"},
-        "the paper's points": {"points.widest_deviation": 0.01},
-    },
-}
-"""Task to variant to what differs from the defaults."""
-
-COLUMNS: dict[str, dict[str, str]] = {
-    "video": {
-        "held_out_psnr": "held-out PSNR",
-        "psnr": "PSNR",
-        "ssim": "SSIM",
-        "bits_per_pixel": "bits / pixel",
-    },
-    "sdf": {
-        "chamfer": "Chamfer",
-        "chamfer_floor": "floor",
-        "normal_consistency": "normals",
-        "iou": "IoU",
-        "prepare_seconds": "preparation (s)",
-    },
-}
-"""Task to score to its heading."""
-
-NOTES = {
-    "video": "Held-out PSNR: the official split, 10 % of each frame's pixels, never trained on.",
-    "sdf": (
-        "Chamfer: Euclidean, both directions summed, the sequence in [-1, 1], 100,000 points;"
-        " floor: the input against itself. Preparation: reading, and distances measured"
-        " beforehand."
-    ),
-}
-"""Task to what its scores mean."""
+from .variants import COLUMNS, NOTES, VARIANTS
 
 SYNTHETIC_FRAMES = 60
 """Frames of the synthetic meshes, in which the figure walks four strides."""
@@ -94,7 +51,7 @@ def compare_variants(
     out: Path,
     ledger: Ledger,
 ) -> None:
-    """Fits variants of a task and adds a row each.
+    """Fits the variants of a task that the ledger lacks, and adds a row each.
 
     Args:
         task: Key of `VARIANTS`.
@@ -107,16 +64,30 @@ def compare_variants(
     Raises:
         UsageError: There is no such variant.
     """
-    known = VARIANTS[task]
+    known, names = VARIANTS[task], list(names)
     for name in names:
         if name not in known:
             raise UsageError(f'no variant "{name}" of {task} (allowed: {", ".join(known)})')
-        given = {**settings, "input.path": str(path.resolve()), **known[name]}
-        row = measured_fit(task, given, out / f"{task}_{name.replace(' ', '_').replace(',', '')}")
-        ledger.add({"task": task, "input": path.stem, "variant": name, **row})
+    measure = measured_radiance if task == "radiance" else measured_fit
+    for name in names:
+        given = {**settings, **known[name]}
+        row = {"task": task, "input": path.stem, "variant": name, "key": _key(given)}
+        if ledger.find(**row):
+            print(f"{task}, {name}: known already", flush=True)
+            continue
+        print(f"{task}, {name}: running", flush=True)
+        folder = out / f"{task}_{re.sub('[^a-z0-9]+', '_', name.lower())}"
+        ledger.add({**row, **measure(task, path, given, folder)})
 
 
-def measured_fit(task: str, settings: Mapping[str, Any], out: Path) -> Row:
+def measured_radiance(task: str, path: Path, settings: Mapping[str, Any], out: Path) -> Row:
+    """Reconstructs a capture with the settings of its scene; see `measured_run`."""
+    config = configured(path, {**REDUCED, **settings})
+    compile_kernels(config, out / "warm")
+    return {**_budget(config.training), **measured_run(config, out / "run")}
+
+
+def measured_fit(task: str, path: Path, settings: Mapping[str, Any], out: Path) -> Row:
     """Fits, writes and scores; an earlier run in `out` is deleted.
 
     Returns:
@@ -126,7 +97,8 @@ def measured_fit(task: str, settings: Mapping[str, Any], out: Path) -> Row:
         SystemExit: Training was interrupted.
     """
     kind = TASKS[task]
-    config = load_config(None, None, nested(settings), kind.Config())
+    given = nested({**settings, "input.path": str(path.resolve())})
+    config = load_config(None, None, given, kind.Config())
     use_threads(config.training.threads)
     begun = time.perf_counter()
     fitted = kind.open(config, open_backend(config.training.backend, config.training.device))
@@ -136,22 +108,37 @@ def measured_fit(task: str, settings: Mapping[str, Any], out: Path) -> Row:
         raise SystemExit(code)
     begun = time.perf_counter()
     fitted.deliver(run, lambda done, of: None)
-    found, scores = run.latest_checkpoint(), run.scores()
+    found = run.latest_checkpoint()
     assert found is not None, f"{run.path}: training wrote no checkpoint"
-    n_parameters = sum(each.numel() for each in fitted.field.parameters())
-    training = config.training
-    extra = {k: scores[k] for k in ("bits_per_pixel",) if k in scores}
     return {
-        "budget": f"{training.steps} steps" if training.steps else f"{training.seconds:g} s",
-        "seed": training.seed,
-        **{name: round(value, 5) for name, value in (scores["mean"] | extra).items() if value},
+        **_budget(config.training),
+        **_means(run.scores()),
         "prepare_seconds": round(prepared, 2),
         "train_seconds": round(found[1]["seconds"], 2),
         "result_seconds": round(time.perf_counter() - begun, 2),
         "steps": found[1]["step"],
-        "parameters": n_parameters,
+        "parameters": sum(each.numel() for each in fitted.field.parameters()),
         "peak_memory_gib": peak_memory(),
     }
+
+
+def _means(scores: Mapping[str, Any]) -> Row:
+    """Returns the mean scores of a fit, those at unseen places and bits per pixel if it has any."""
+    found = dict(scores["mean"])
+    found |= {f"unseen_{name}": value for name, value in (scores.get("unseen") or {}).items()}
+    found |= {name: scores[name] for name in ("bits_per_pixel",) if name in scores}
+    return {name: round(value, 5) for name, value in found.items() if value is not None}
+
+
+def _budget(training: TrainingConfig) -> Row:
+    length = f"{training.steps} steps" if training.steps else f"{training.seconds:g} s"
+    return {"budget": length, "seed": training.seed}
+
+
+def _key(settings: Mapping[str, Any]) -> str:
+    """Returns what two runs share if they were asked for with the same settings."""
+    content = json.dumps(settings, sort_keys=True, default=str)
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
 def describe_fits(rows: list[Row]) -> str:

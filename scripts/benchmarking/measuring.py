@@ -18,6 +18,7 @@ from resfields_ngp.datasets import load_capture
 from resfields_ngp.datasets.synthetic_capture import SyntheticConfig, write_synthetic
 from resfields_ngp.meshing import MeshingError
 from resfields_ngp.options import UsageError
+from resfields_ngp.reconstruction import train
 from resfields_ngp.run_folder import RunFolder
 
 from . import ROOT
@@ -86,6 +87,14 @@ def capture_at(name: str, folder: Path) -> Path:
     if dataclasses.asdict(config).items() <= written.items():
         return path
     return write_synthetic(config, path)
+
+
+def compile_kernels(config: Config, out: Path) -> None:
+    """Runs a few steps, so that no run pays for compiling out of its time."""
+    brief = dataclasses.replace(config.training, steps=3, warmup_steps=1)
+    config = dataclasses.replace(config, training=brief)
+    run = RunFolder.create(out, to_table(config), overwrite=True)
+    train(config, load_capture(config.capture), run)
 
 
 def measured_run(config: Config, out: Path) -> Row:

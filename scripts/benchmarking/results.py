@@ -69,8 +69,22 @@ def machine() -> Row:
         "numba_threads": numba.get_num_threads(),
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "commit": found["git_commit"],
-        "command": shlex.join(["python", *sys.argv]),
+        "command": command_line(sys.argv),
     }
+
+
+def command_line(arguments: Sequence[str]) -> str:
+    """Returns a command as another machine would give it: no output folders, names for paths.
+
+    >>> command_line(["scripts/benchmark.py", "sdf", "/data/fox.anime", "--out", "/tmp/fox"])
+    'python scripts/benchmark.py sdf fox.anime'
+    """
+    shown = []
+    for before, argument in zip(["", *arguments], arguments, strict=False):
+        if not {before, argument} & {"--out", "--table"}:
+            path = Path(argument)
+            shown.append(path.name if path.is_absolute() or ".." in path.parts else argument)
+    return shlex.join(["python", *shown])
 
 
 def machine_line(row: Row) -> str:

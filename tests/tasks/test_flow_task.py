@@ -102,12 +102,12 @@ def run(ribbon: Path, tmp_path: Path) -> Path:
 
 
 def test_a_run_holds_scores_and_a_picture_and_can_be_evaluated_again(run: Path):
-    first = json.loads((run / "flow.json").read_text())
+    first = json.loads((run / "evaluation.json").read_text())
     assert first["mean"]["motion"] > 0 and len(first["frames"]) == N_FRAMES - 1
     assert first["parameters"] > 0 and 0.0 < first["held_out"] < 0.5
-    (run / "flow.json").unlink()
+    (run / "evaluation.json").unlink()
     assert main(["eval", str(run), "--threads", "1"]) == 0
-    again = json.loads((run / "flow.json").read_text())
+    again = json.loads((run / "evaluation.json").read_text())
     assert again["mean"] == pytest.approx(first["mean"], rel=1e-4, abs=1e-6)
     assert (run / "flow.png").stat().st_size > 1000
 

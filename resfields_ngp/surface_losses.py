@@ -119,11 +119,13 @@ def _silhouette_of_some(place: Place, rays: Rays, is_lost: Tensor) -> Tensor:
     frames, device = rays.slices.frames, is_lost.device
     each = rays.n_rays // len(frames)
     count = min(each, max(1, N_LOST // len(frames)))
-    lottery = torch.rand(is_lost.shape, generator=place.generator, device=device)
-    chosen = (is_lost + lottery).view(len(frames), each).topk(count, dim=1).indices
-    # Each ray drawn stands for as many as its frame has lost.
-    n_lost = is_lost.view(len(frames), each).sum(1, keepdim=True)
-    weights = is_lost.view(len(frames), each).gather(1, chosen) * (n_lost / count).clamp(min=1.0)
+    is_lost = is_lost.view(len(frames), each)
+    # Evenly among those lost, which lie view by view; each drawn stands for as many as are left.
+    ranks, n_lost = is_lost.cumsum(1), is_lost.sum(1, keepdim=True)
+    shares = count / n_lost.clamp(min=count)
+    is_drawn = is_lost & ((ranks * shares).floor() > ((ranks - 1) * shares).floor())
+    chosen = is_drawn.float().topk(count, dim=1).indices
+    weights = is_drawn.gather(1, chosen) / shares
     chosen = (chosen + each * torch.arange(len(frames), device=device)[:, None]).flatten()
     origins, directions = rays.origins[chosen], rays.directions[chosen]
     near, far = box_interval(origins, directions)

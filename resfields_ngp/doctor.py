@@ -9,8 +9,10 @@ import platform
 import shutil
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 _TINYCUDANN = "git+https://github.com/NVlabs/tiny-cuda-nn/#subdirectory=bindings/torch"
@@ -129,8 +131,24 @@ def nerfacc_line(capability: str) -> str:
     return f"{architecture}{pip} {_NERFACC}"
 
 
+def _compiler(gpu: _Gpu | None) -> Finding:
+    """Looks for what Triton builds its launchers with, at a kernel's first run."""
+    name, line = "C compiler", "apt-get install gcc libc6-dev python3-dev"
+    compiler = os.environ.get("CC") or next(filter(shutil.which, ("clang", "gcc", "cc")), "")
+    header = Path(sysconfig.get_path("include")) / "Python.h"
+    if compiler and shutil.which(compiler) and header.is_file():
+        return Finding(name, "works", f"{compiler}, for Triton's launchers")
+    if gpu is None:
+        return Finding(name, "unneeded", "Triton builds its launchers with one, on a CUDA GPU")
+    missing = f"{header} is not there" if compiler and shutil.which(compiler) else "none found"
+    if compiler and not shutil.which(compiler):
+        missing = f"CC names {compiler}, which is not there"
+    return Finding(name, "missing", f"{missing}; Triton builds its launchers with it", line)
+
+
 def _cuda_packages(gpu: _Gpu | None) -> Iterator[Finding]:
     """Yields what the GPU backends are made of."""
+    yield _compiler(gpu)
     capability = gpu.capability if gpu else ""
     for package, module, remedy in (
         ("triton", "triton", f"{sys.executable} -m pip install triton"),

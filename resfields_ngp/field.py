@@ -16,6 +16,7 @@ from .mlp import ResFieldMlp
 from .motion import MOTIONS, Motion, MotionConfig, NoMotionConfig, jets
 from .records import FrameSlices, check_shape
 from .resfield import ResFieldConfig
+from .transfers import Follower
 
 QUERY_ROWS = 65536
 """Rows of one query without gradients; bounds the memory of rendering and meshing."""
@@ -50,11 +51,20 @@ class TimeField(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("trained", torch.zeros((), dtype=torch.float64))
+        self._marked: tuple[Tensor, int, float] | None = None
 
     @property
     def trained_fraction(self) -> float:
         """The fraction of training that the parameters have seen; what inference renders with."""
+        marked = self._marked
+        if marked and marked[0] is self.trained and marked[1] == self.trained._version:
+            return marked[2]
         return float(self.trained)
+
+    def mark_trained(self, fraction: float) -> None:
+        """Sets `trained_fraction`, and keeps it at hand: to read it from a device is to wait."""
+        self.trained.fill_(fraction)
+        self._marked = (self.trained, self.trained._version, fraction)
 
 
 class SignalField(TimeField):
@@ -175,6 +185,18 @@ class Field(SurfaceField):
 
     head: RadianceHead
     """Knows opacities and colours."""
+
+    def __init__(self, *parts: Any) -> None:
+        super().__init__(*parts)
+        self._sharpness = Follower()
+
+    @torch.no_grad()
+    def sharpness(self, fraction: float) -> float:
+        """Returns the head's sharpness; on a device as it was a step before, for no waiting."""
+        value = self.head.sharpness(fraction)
+        if self.backend.is_asynchronous and isinstance(value, Tensor):
+            return self._sharpness.known(value)
+        return float(value)
 
     @torch.no_grad()
     def rgbs(self, positions: Tensor, frame: int, directions: Tensor | None = None) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from . import stages
 from .config import load_config
@@ -17,22 +17,19 @@ from .run_folder import RunFolder
 from .scenes import placed
 from .tasks import TASKS, FitTask
 
-if TYPE_CHECKING:
-    from .backends import Backend
-    from .schedules import ScheduleConfig
-
 Settings = Mapping[str, str]
 """Dotted name to text, from the command line."""
 
 
 def fit(options: FitOptions, settings: Settings) -> int:
     """Fits a task's signal, writes its results and says where they are."""
+    from .backends import open_backend
     from .reconstruction import use_threads
 
     kind = task_kind(options.task)
     config = _config(kind, options, settings)
     use_threads(config.training.threads)
-    backend = _cpu_backend(config.training)
+    backend = open_backend(config.training.backend, config.training.device)
     task = kind.open(config, backend)
     run = RunFolder.create(options.out, to_table(config), options.resume, options.overwrite)
     code = stages.fit(config.training, task, run, options.resume)
@@ -70,6 +67,7 @@ def revisit(verb: str, options: RunOptions | ExportOptions, settings: Settings) 
     Raises:
         UsageError: It means nothing there.
     """
+    from .backends import open_backend
     from .reconstruction import use_threads
 
     run = RunFolder.open(options.run)
@@ -84,7 +82,7 @@ def revisit(verb: str, options: RunOptions | ExportOptions, settings: Settings) 
     stored = apply_table(kind.Config(), table, str(run.config_path))
     config: Any = apply_table(stored, nested(settings), "command line")
     use_threads(config.training.threads)
-    backend = _cpu_backend(config.training)
+    backend = open_backend(config.training.backend, config.training.device)
     with counting(verb) as report:
         lines = kind.revisits[verb](run, config, backend, report)
     for line in lines:
@@ -126,18 +124,3 @@ def _config(kind: type[FitTask], options: FitOptions, settings: Settings) -> Any
     data = None if options.input is not None else options.data
     path = placed(config.input.path, data)
     return dataclasses.replace(config, input=dataclasses.replace(config.input, path=path))
-
-
-def _cpu_backend(training: ScheduleConfig) -> Backend:
-    """Returns the backend of a task whose data lies in the CPU's memory, as these tasks' does.
-
-    Raises:
-        BackendUnavailable: A GPU is asked for.
-    """
-    from .backends import BackendUnavailable, open_backend
-
-    if training.device == "cuda":
-        raise BackendUnavailable(
-            "--device cuda: `fit` computes on the CPU in this version; use --device cpu"
-        )
-    return open_backend(training.backend, "cpu")

@@ -137,10 +137,11 @@ def _in_parts(
 ) -> np.ndarray:
     """Returns moved world points, in bounded memory; the space is the same at every frame."""
     model = torch.from_numpy(space.to_model(positions, frame).astype(np.float32))
+    model = model.to(field.backend.device)
     slices = [FrameSlices.single(frame, len(part)) for part in model.split(QUERY_ROWS)]
     pairs = zip(model.split(QUERY_ROWS), slices, strict=True)
     moved = torch.cat([flow(*pair, field.trained_fraction) for pair in pairs])
-    return space.to_world(moved.double().numpy(), frame)
+    return space.to_world(moved.double().cpu().numpy(), frame)
 
 
 @dataclass(frozen=True)

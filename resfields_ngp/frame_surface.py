@@ -40,7 +40,7 @@ class Surface:
         self._field = reconstruction.field
         occupancy = reconstruction.occupancy
         self._grid = None if occupancy is None else occupancy.distances[frame].float()
-        self._device = torch.device("cpu") if self._grid is None else self._grid.device
+        self._device = self._field.backend.device
         self._margin = margin
 
     def values(self, positions: np.ndarray) -> np.ndarray:

@@ -112,9 +112,12 @@ def sparseness_loss(
 def curvature_loss(
     gradients: Tensor,  # (N, 3)
     neighbour_gradients: Tensor,  # (N, 3) a small step along the surface away
+    weights: Tensor | None = None,  # (N,) 1 where it counts, else 0
 ) -> Tensor:  # ()
     """``mean (1 - cos)`` of the angle between neighbouring normals."""
     cosines = torch.nn.functional.cosine_similarity(gradients, neighbour_gradients, dim=1, eps=1e-6)
+    if weights is not None:
+        return ((1.0 - cosines) * weights).sum() / weights.sum().clamp(min=1.0)
     return (1.0 - cosines).sum() / max(gradients.shape[0], 1)
 
 
@@ -123,6 +126,7 @@ def silhouette_loss(
     ray_indices: Tensor,  # (N,)
     n_rays: int,
     n_pixels: int,
+    weights: Tensor | None = None,  # (n_rays,) how often each ray counts
 ) -> Tensor:  # ()
     """``sum over rays of max(0, min sdf) / n_pixels``: rays of the subject meet it (IDR, Eq. 7).
 
@@ -132,6 +136,8 @@ def silhouette_loss(
     lowest = sdfs.new_full((n_rays,), float("inf"))
     lowest = lowest.scatter_reduce(0, ray_indices, sdfs, "amin")
     missed = torch.where(torch.isposinf(lowest), torch.zeros_like(lowest), lowest.relu())
+    if weights is not None:
+        missed = missed * weights
     return missed.sum() / max(n_pixels, 1)
 
 

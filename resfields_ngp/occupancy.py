@@ -107,13 +107,13 @@ class Occupancy(nn.Module):
 
         Not differentiable.
         """
-        frames = [int(frame) for frame in rays.slices.frames]
+        frames = on_device(rays.slices.frames, self.hull.device)
         # The eight cell centres around a point of the hull are nearer than a cell's diagonal.
         outside = (self.hull[frames] - 2.0 * self.margin).clamp(min=0.0)
         local = Rays(
             rays.origins,
             rays.directions,
-            FrameSlices(tuple(range(len(frames))), rays.slices.offsets),
+            FrameSlices(tuple(range(len(rays.slices.frames))), rays.slices.offsets),
         )
         samples = backend.march(local, outside, 1e-6, step, 1.0, None)
         slices = FrameSlices(rays.slices.frames, samples.slices.offsets)
@@ -156,8 +156,7 @@ class Occupancy(nn.Module):
         A wrongly emptied part is so found again, and cells outside the hull never count. Without a
         generator the whole hull is evaluated. Not differentiable.
         """
-        sharpness = float(field.head.sharpness(fraction))
-        reach = self.band(sharpness) + 3.0 / self.resolution
+        reach = self.band(field.sharpness(fraction)) + 3.0 / self.resolution
         for frame in frames:
             distances = self.distances[frame]
             chosen = torch.ones_like(distances, dtype=torch.bool)
@@ -166,11 +165,20 @@ class Occupancy(nn.Module):
                 chosen = (distances.abs() < reach) | (lottery < 0.1)
             if self.has_masks:
                 chosen &= self.hull[frame] < reach
-            cells = chosen.nonzero()
-            levels = field.sdfs((cells + 0.5) / self.resolution, frame)
-            distances[chosen] = levels
+            if field.backend.is_asynchronous:
+                # To list the chosen cells is to wait for the device; all are evaluated.
+                levels = field.sdfs(self._centres(), frame).view_as(distances)
+                distances.copy_(torch.where(chosen, levels, distances))
+            else:
+                cells = chosen.nonzero()
+                distances[chosen] = field.sdfs((cells + 0.5) / self.resolution, frame)
             if not field.head.n_tangents:
                 self.distances[frame] = self._distance_to_dense(distances, frame)
+
+    def _centres(self) -> Tensor:
+        """Returns (G^3, 3) centres of all cells, model space."""
+        axis = torch.arange(self.resolution, device=self.distances.device) + 0.5
+        return torch.cartesian_prod(axis, axis, axis) / self.resolution
 
     def _distance_to_dense(self, levels: Tensor, frame: int) -> Tensor:
         """Returns 0 in and next to cells with some density, elsewhere the distance to them."""

@@ -26,6 +26,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .transfers import sent
+
 
 def frame_time(frame: int, n_frames: int) -> float:
     """Returns the time in [0, 1] of a frame: ``frame / (n_frames - 1)``, and 0 for a single frame.
@@ -48,7 +50,8 @@ def between_frames(rows: Callable[[tuple[int, ...]], Tensor], frames: tuple[floa
         return rows(low)
     fractions = torch.tensor([frame - whole for frame, whole in zip(frames, low, strict=True)])
     start, end = rows(low), rows(tuple(math.ceil(frame) for frame in frames))
-    return torch.lerp(start, end, fractions.to(start).view(-1, *[1] * (start.ndim - 1)))
+    fractions = sent(fractions.to(start.dtype), start.device)
+    return torch.lerp(start, end, fractions.view(-1, *[1] * (start.ndim - 1)))
 
 
 def check_shape(name: str, tensor: Tensor | np.ndarray, shape: str) -> dict[str, int]:

@@ -128,5 +128,6 @@ def _iou(
     points = low - slack + uniform * (high - low + 2.0 * slack)
     inside = MeshDistance(mesh)(points) < 0.0
     positions = torch.from_numpy(surfaces.space.to_model(points, frame)).float().clamp(0.0, 1.0)
-    found = surfaces.field.sdfs(positions, frame).numpy() < 0.0
+    positions = positions.to(surfaces.field.backend.device)
+    found = surfaces.field.sdfs(positions, frame).cpu().numpy() < 0.0
     return float((inside & found).sum() / max((inside | found).sum(), 1))

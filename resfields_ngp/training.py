@@ -99,7 +99,7 @@ class Trainer:
         self.task.settle(frames, self.step_count, fraction, draws)
         self.step_count += 1
         self.seconds += time.perf_counter() - begun
-        self.task.field.trained.fill_(self.fraction)
+        self.task.field.mark_trained(self.fraction)
         return result
 
     def _next_frames(self) -> tuple[int, ...]:
@@ -141,10 +141,10 @@ class Trainer:
             setattr(self.optimiser, "found_inf", is_lost)  # noqa: B010 - its types lack it
             if self.step_count % _CHECK_EVERY:
                 return
-        for name, value in result.losses.items():
-            if not math.isfinite(float(value.detach())):
+        for name, value in in_numbers(result.losses).items():
+            if not math.isfinite(value):
                 raise TrainingError(
-                    f"step {self.step_count}: the {name} loss is {float(value.detach())}; "
+                    f"step {self.step_count}: the {name} loss is {value}; "
                     "the last checkpoint is intact: resume from it with a lower training.grid_rate"
                 )
 
@@ -181,6 +181,14 @@ class Trainer:
         self.step_count = int(scalars["step"])
         self.seconds = float(scalars["seconds"])
         self.queue = list(scalars["queue"])
+
+
+def in_numbers(losses: dict[str, Tensor]) -> dict[str, float]:
+    """Returns loss terms as numbers, fetched from the device at once."""
+    if not losses:
+        return {}
+    values = torch.stack([value.detach() for value in losses.values()]).tolist()
+    return dict(zip(losses, values, strict=True))
 
 
 def compile_kernels(trainer: Trainer) -> None:
@@ -252,7 +260,7 @@ def _tell(
     """Writes a line of metrics and reports it."""
     fraction = trainer.fraction
     n_steps = trainer.config.steps or round(trainer.step_count / max(fraction, 1e-6))
-    losses = {name: round(value.item(), 6) for name, value in result.losses.items()}
+    losses = {name: round(value, 6) for name, value in in_numbers(result.losses).items()}
     samples_per_ray = result.n_samples / result.n_rays if result.n_rays else 0.0
     progress = Progress(
         trainer.step_count,

@@ -1,4 +1,8 @@
-"""Small numbers on their way to the device, without the host waiting for it."""
+"""Small numbers on their way to the device and back, without the host waiting for it.
+
+A copy from ordinary memory, or the reading of a number, waits until the device has done all that
+it was given.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +13,37 @@ from torch import Tensor
 
 
 @lru_cache(maxsize=256)
-def on_device(values: tuple[int, ...], device: torch.device) -> Tensor:
-    """Returns integers as an int64 tensor on the device; not to be written to, it is kept.
+def on_device(
+    values: tuple[float, ...], device: torch.device, dtype: torch.dtype = torch.int64
+) -> Tensor:
+    """Returns numbers as a tensor on the device; not to be written to, it is kept.
 
-    A copy from ordinary memory waits until the device has done all that it was given. A step asks
-    for the same few bounds again and again.
+    A step asks for the same few again and again.
     """
-    host = torch.tensor(values, dtype=torch.int64)
+    return sent(torch.tensor(values, dtype=dtype), device)
+
+
+def sent(host: Tensor, device: torch.device) -> Tensor:
+    """Returns a tensor of the CPU's on the device."""
     if device.type == "cpu":
         return host
     return host.pin_memory().to(device, non_blocking=True)
+
+
+class Follower:
+    """A number of the device's as the host knows it: as it was when it was last asked for.
+
+    The copy is under way from one time to the next; a step waits once in between, for its samples.
+    """
+
+    def __init__(self) -> None:
+        self._seen: Tensor | None = None
+
+    def known(self, value: Tensor) -> float:
+        """Returns what `value` () was the last time; the first time it waits."""
+        if self._seen is None:
+            self._seen = value.detach().to("cpu", copy=True)
+            self._seen = self._seen.pin_memory() if value.is_cuda else self._seen
+        known = float(self._seen.numpy())
+        self._seen.copy_(value.detach(), non_blocking=True)
+        return known

@@ -49,10 +49,10 @@ def sampled_frame(model: SignalField, size: tuple[int, int], frame: float) -> np
     n_pixels, parts = size[0] * size[1], []
     for begin in range(0, n_pixels, QUERY_ROWS):
         pixels = np.arange(begin, min(begin + QUERY_ROWS, n_pixels))
-        positions = torch.from_numpy(pixel_positions(pixels, size))
+        positions = torch.from_numpy(pixel_positions(pixels, size)).to(model.backend.device)
         slices = FrameSlices.single(frame, len(pixels))
         values = model.query(positions, slices, model.trained_fraction, 0)[:, 0]
-        parts.append(model.head.rgbs(values).clamp(0.0, 1.0).numpy())
+        parts.append(model.head.rgbs(values).clamp(0.0, 1.0).cpu().numpy())
     return np.concatenate(parts).reshape(*size, 3)
 
 

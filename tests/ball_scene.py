@@ -92,6 +92,10 @@ class BallField:
             jets[:, 1:, 0] = torch.nn.functional.normalize(positions - 0.5, dim=1)
         return jets
 
+    def sharpness(self, fraction: float) -> float:
+        """Returns the head's."""
+        return float(torch.as_tensor(self.head.sharpness(fraction)).detach())
+
     def sdfs(self, positions: Tensor, frame: int) -> Tensor:
         """Returns the distance, at every frame the same."""
         return ball_distances(positions)

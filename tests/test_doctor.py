@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -64,6 +66,23 @@ def test_with_a_gpu_the_build_line_names_its_architecture(no_subprocess: None):
     findings = list(doctor._cuda_packages(doctor._Gpu("a GPU", "86")))
     line = next(finding.remedy for finding in findings if finding.name == "tinycudann")
     assert line.startswith("TCNN_CUDA_ARCHITECTURES=86 ") and "pip install" in line
+
+
+@pytest.mark.parametrize("compiler", ["", "no-such-compiler"])
+def test_triton_on_a_gpu_needs_a_c_compiler(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, compiler: str
+):
+    gpu = doctor._Gpu("a GPU", "86")
+    monkeypatch.setenv("CC", sys.executable)
+    assert doctor._compiler(gpu).verdict == "works" and doctor._compiler(None).verdict == "works"
+    monkeypatch.setattr(doctor.sysconfig, "get_path", lambda name: str(tmp_path))
+    assert "Python.h is not there" in doctor._compiler(gpu).detail
+    monkeypatch.setenv("CC", compiler)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    found = doctor._compiler(gpu)
+    assert found.verdict == "missing" and compiler in found.detail
+    assert "apt-get install gcc" in found.remedy
+    assert doctor._compiler(None).verdict == "unneeded"
 
 
 def test_a_crash_of_what_is_tried_is_survived(monkeypatch: pytest.MonkeyPatch):

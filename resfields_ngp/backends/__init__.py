@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 
 import torch
 
@@ -18,6 +19,8 @@ BACKENDS: dict[str, str] = {
 
 GPU_BACKENDS = ("triton", "tcnn")
 """What auto chooses from on a GPU."""
+
+_log = logging.getLogger(__name__)
 
 __all__ = ["BACKENDS", "Backend", "BackendUnavailable", "GridSpec", "MlpSpec", "open_backend"]
 
@@ -49,9 +52,10 @@ def open_backend(name: str = "auto", device: str = "auto") -> Backend:
     if device != "cpu" and has_gpu:
         try:
             return _fastest_on_gpu()
-        except BackendUnavailable:
+        except BackendUnavailable as error:
             if device == "cuda":
                 raise
+            _log.warning("--device auto: there is a GPU, but %s; computing on the CPU", error)
     return _opened("cpu", "cpu")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..records import FrameSlices, Samples
+from ..transfers import on_device
 from .base import ACTIVATION_SHARPNESS, PRIMES, Activation, Backend, GridSpec, pad_inputs
 
 _CORNERS = [(i & 1, i >> 1 & 1, i >> 2 & 1) for i in range(8)]  # the first 4 for two axes
@@ -138,20 +140,25 @@ def sample_distances(distances: Tensor, frames: Tensor, points: Tensor, resoluti
     """Interpolates each point's frame trilinearly between cell centres, clamped at the border."""
     grid = (points * resolution - 0.5).clamp(0.0, resolution - 1.0)
     low = grid.floor().clamp(max=resolution - 2).long()
-    fraction = grid - low
+    x, y, z = low.unbind(1)
+    shares = _shares(grid - low)
     total = torch.zeros_like(points[:, 0])
-    for corner in _CORNERS:
-        offset = torch.tensor(corner, device=points.device)
-        x, y, z = (low + offset).unbind(1)
-        weight = torch.where(offset.bool(), fraction, 1.0 - fraction).prod(1)
-        total = total + weight * distances[frames, x, y, z].float()
+    for i, j, k in _CORNERS:
+        weight = shares[0][i] * shares[1][j] * shares[2][k]
+        total = total + weight * distances[frames, x + i, y + j, z + k].float()
     return total
 
 
 def _row_frames(slices: FrameSlices, device: torch.device) -> Tensor:
     """Returns (N,) the position in `slices.frames` of each row."""
-    counts = torch.tensor(slices.offsets, device=device).diff()
-    return torch.repeat_interleave(torch.arange(len(slices.frames), device=device), counts)
+    counts = on_device(slices.offsets, device).diff()
+    every = torch.arange(len(slices.frames), device=device)
+    return torch.repeat_interleave(every, counts, output_size=slices.n_rows)
+
+
+def _shares(fractions: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """Returns the (N,) weights of the lower and the upper side, for each axis of (N, D)."""
+    return [(1.0 - upper, upper) for upper in fractions.unbind(1)]
 
 
 def _corner_weights(positions: Tensor, scale: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -162,19 +169,16 @@ def _corner_weights(positions: Tensor, scale: float) -> tuple[Tensor, Tensor, Te
     n_dims = positions.shape[1]
     scaled = positions * scale + 0.5
     low = scaled.detach().floor()
-    fraction = scaled - low
+    shares, lowest = _shares(scaled - low), low.long().unbind(1)
     weights, tangents, corners = [], [], []
     for corner in _CORNERS[: 2**n_dims]:
-        offset = torch.tensor(corner[:n_dims], device=positions.device)
-        factors = torch.where(offset.bool(), fraction, 1.0 - fraction)
-        signs = 2.0 * offset - 1.0
-        weights.append(factors.prod(1))
-        axes = range(n_dims)
-        others = torch.stack(
-            [factors[:, [other for other in axes if other != axis]].prod(1) for axis in axes], dim=1
-        )
-        tangents.append(others * signs * scale)
-        corners.append(low.long() + offset)
+        sides = corner[:n_dims]
+        factors = [shares[axis][side] for axis, side in enumerate(sides)]
+        weights.append(math.prod(factors))
+        slopes = [(2 * side - 1) * scale for side in sides]
+        others = [math.prod(factors[:axis] + factors[axis + 1 :]) for axis in range(n_dims)]
+        tangents.append(torch.stack([o * s for o, s in zip(others, slopes, strict=True)], dim=1))
+        corners.append(torch.stack([x + side for x, side in zip(lowest, sides, strict=True)], 1))
     return torch.stack(weights, 1), torch.stack(tangents, 2), torch.stack(corners, 1)
 
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ..backends.base import GridSpec
 from ..records import between_frames
 from ..resfield import ResFieldConfig, TimeCoefficients
+from ..transfers import sent
 from .base import Encoder
 
 
@@ -185,7 +186,7 @@ class HashGrid4D(Grid):
     def forward(self, positions, slices, backend, n_tangents, released):
         """See `Encoder.forward`."""
         slots, weights = self.time_slices(slices.frames)
-        coefficients = weights.to(self.table.device) * self.level_weights(released)[:, None]
+        coefficients = sent(weights, self.table.device) * self.level_weights(released)[:, None]
         return backend.hash_grid(
             positions, slices, coefficients, slots, self.table, self.spec, n_tangents
         )

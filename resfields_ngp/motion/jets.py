@@ -17,6 +17,7 @@ from torch import Tensor
 from ..backends.base import Backend
 from ..encoders import Encoder
 from ..records import FrameSlices
+from ..transfers import on_device
 
 _SERIES_TERMS = 8
 _SERIES_END = 2.0
@@ -42,8 +43,8 @@ def of_frames(
     n_tangents: int,
 ) -> Tensor:  # (N, 1 + n_tangents, F)
     """Returns values of each row's frame as jets, constant in space."""
-    counts = torch.tensor(slices.offsets, device=values.device).diff()
-    rows = torch.repeat_interleave(values, counts, dim=0)[:, None]
+    counts = on_device(slices.offsets, values.device).diff()
+    rows = torch.repeat_interleave(values, counts, dim=0, output_size=slices.n_rows)[:, None]
     if not n_tangents:
         return rows
     return torch.cat([rows, rows.new_zeros(rows.shape[0], n_tangents, rows.shape[2])], dim=1)
@@ -52,7 +53,7 @@ def of_frames(
 def of_constant(value: float, like: Tensor) -> Tensor:  # (1, 1 + D, 1)
     """Returns a constant as a jet that can be added to others."""
     tangents = [0.0] * (like.shape[1] - 1)
-    return like.new_tensor([value, *tangents])[None, :, None]
+    return on_device((value, *tangents), like.device, like.dtype)[None, :, None]
 
 
 def multilinear(

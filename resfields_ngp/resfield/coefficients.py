@@ -108,7 +108,7 @@ def temporal_roughness(module: nn.Module) -> Tensor:  # ()
 
     Differentiable in the coefficients; 0 where nothing changes over time.
     """
-    total = torch.zeros(())
+    total = torch.zeros((), device=next(module.parameters()).device)
     for each in coefficient_modules(module):
         n_frames = each.weights.shape[0]
         if n_frames > 1:

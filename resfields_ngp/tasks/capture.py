@@ -66,7 +66,7 @@ class CaptureTask(Task):
         """See `Task.settle`: narrows the occupancy now and then."""
         refreshes = step % self.occupancy.config.refresh_every == 0
         if refreshes and not self.warms_up(step, fraction):
-            self.field.trained.fill_(fraction)
+            self.field.mark_trained(fraction)
             self.occupancy.refresh(self.field, frames, fraction, generator)
 
     def finish(self):
@@ -88,8 +88,7 @@ class CaptureTask(Task):
 
     def gauges(self, fraction):
         """See `Task.gauges`."""
-        with torch.no_grad():
-            return {"sharpness": float(self.field.head.sharpness(fraction))}
+        return {"sharpness": self.field.sharpness(fraction)}
 
     def state(self):
         """See `Task.state`."""

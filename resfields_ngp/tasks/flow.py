@@ -21,6 +21,7 @@ from ..records import FrameSlices, StepResult
 from ..resfield import ResFieldConfig
 from ..run_folder import RunFolder
 from ..schedules import ScheduleConfig
+from ..transfers import sent
 from ..writing import write_whole
 from .base import FitTask, Report
 
@@ -116,9 +117,8 @@ class FlowTask(FitTask):
         self.space = flow_space(vertices)
         generator = torch.Generator().manual_seed(config.training.seed)
         motion = with_network(config.motion, config.network)
-        self.field: FlowField = FlowField(
-            motion, config.residual, self.n_frames, generator, backend
-        )
+        field = FlowField(motion, config.residual, self.n_frames, generator, backend)
+        self.field: FlowField = field.to(backend.device)
         self._model = np.stack([self.space.to_model(v, 0) for v in vertices]).astype(np.float32)
         self._areas = mean_areas(vertices, faces)
         self._is_held_out = held_out_triangles(len(faces), config.flow.held_out)
@@ -137,8 +137,10 @@ class FlowTask(FitTask):
         points = draw_points(faces, areas, len(uniform), uniform)
         frame_of = np.repeat(frames, each)[:, None]
         weights = points.weights[:, :, None].astype(np.float32)
-        first = torch.from_numpy((weights * self._model[0][points.triangles]).sum(1))
-        then = torch.from_numpy((weights * self._model[frame_of, points.triangles]).sum(1))
+        device = self.field.backend.device
+        first = (weights * self._model[0][points.triangles]).sum(1)
+        then = (weights * self._model[frame_of, points.triangles]).sum(1)
+        first, then = (sent(torch.from_numpy(each), device) for each in (first, then))
         slices = FrameSlices(frames, tuple(each * i for i in range(len(frames) + 1)))
         there = self.field.forward_flow(first, slices, fraction)
         back = self.field.backward_flow(then, slices, fraction)

@@ -25,6 +25,7 @@ from ..surface_evaluation import SurfaceScoresConfig, evaluate_surfaces
 from ..surface_pictures import write_surface_comparison
 from ..surface_points import PointConfig, SurfacePoints
 from ..surfaces import FittedSurfaces
+from ..transfers import sent
 from .base import FitTask, Report, restore_field
 
 MARGIN = 0.04
@@ -113,6 +114,8 @@ class SdfTask(FitTask):
         """See `Task.step`."""
         n_points = self.config.training.samples_per_batch or self.field.backend.step_samples
         positions, targets, slices = self.points.draw(frames, n_points, generator)
+        device = self.field.backend.device
+        positions, targets = sent(positions, device), sent(targets, device)
         sdfs = self.field.query(positions, slices, fraction, 0)[:, 0, 0]
         losses = self.config.losses
         epsilon = losses.epsilon / self.unit if losses.kind == "mape" else None
@@ -156,7 +159,7 @@ def _loaded(
 def _fresh_field(config: SdfFitConfig, n_frames: int, backend: Backend) -> SurfaceField:
     generator = torch.Generator().manual_seed(config.training.seed)
     parts = (config.encoder, config.network, SdfConfig(), config.residual)
-    return SurfaceField(*parts, n_frames, generator, backend)
+    return SurfaceField(*parts, n_frames, generator, backend).to(backend.device)
 
 
 def _export(

@@ -19,6 +19,7 @@ from ..records import FrameSlices, StepResult
 from ..resfield import ResFieldConfig
 from ..run_folder import RunFolder
 from ..schedules import ScheduleConfig
+from ..transfers import sent
 from ..video_results import ERROR_GAIN, pixel_positions, write_results, write_sampled
 from .base import FitTask, Report, restore_field
 
@@ -148,9 +149,9 @@ class VideoTask(FitTask):
         positions = pixel_positions(np.concatenate(chosen), self.clip.size)
         colours = [self._pixels[f][pixels] for f, pixels in zip(frames, chosen, strict=True)]
         device = self.field.backend.device
-        targets = torch.from_numpy(np.concatenate(colours)).to(device).float() / 255.0
+        targets = sent(torch.from_numpy(np.concatenate(colours)), device).float() / 255.0
         slices = FrameSlices(frames, tuple(sizes.tolist()))
-        places = torch.from_numpy(positions).to(device)
+        places = sent(torch.from_numpy(positions), device)
         values = self.field.query(places, slices, fraction, 0)[:, 0]
         assert isinstance(self.field.head, VideoHead)
         return self.field.head.rgbs(values), targets

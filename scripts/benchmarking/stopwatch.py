@@ -17,7 +17,7 @@ from unittest import mock
 import torch
 from torch import Tensor
 
-from resfields_ngp import step
+from resfields_ngp import step, surface_losses
 from resfields_ngp.backends import Backend
 from resfields_ngp.resfield import ResidualWeights
 from resfields_ngp.tasks.capture import CaptureTask
@@ -142,7 +142,8 @@ def timed_steps(trainer: Trainer, watch: Stopwatch) -> Iterator[None]:
     task = trainer.task
     assert isinstance(task, CaptureTask), task
     head, occupancy = task.field.head, task.occupancy
-    losses = [name for name in vars(step) if name.endswith("_loss")]
+    modules = (step, surface_losses)
+    losses = [(m, name) for m in modules for name in vars(m) if name.endswith("_loss")]
     targets = [
         (trainer, "advance", REST_FORWARD),
         (task.source, "draw", "draw rays"),
@@ -152,7 +153,7 @@ def timed_steps(trainer: Trainer, watch: Stopwatch) -> Iterator[None]:
         (head, "alphas", "alphas, forward"),
         (occupancy, "hull_distances", "losses, forward"),
         (occupancy, "refresh", REFRESH),
-        *((step, name, "losses, forward") for name in losses),
+        *((module, name, "losses, forward") for module, name in losses),
     ]
     with ExitStack() as stack:
         for owner, name, stage in targets:

@@ -48,9 +48,12 @@ def test_auto_takes_the_one_that_is_there(monkeypatch, missing: str):
     assert open_backend().name == ({"triton", "tcnn"} - {missing}).pop()
 
 
-def test_with_no_gpu_backend_auto_is_the_cpu_and_cuda_says_why(monkeypatch):
+def test_with_no_gpu_backend_auto_is_the_cpu_in_one_line_and_cuda_says_why(monkeypatch, caplog):
     Stopwatch(monkeypatch, triton=None, tcnn=None)
-    assert open_backend().name == "cpu" and open_backend().device.type == "cpu"
+    found = open_backend()
+    assert found.name == "cpu" and found.device.type == "cpu"
+    (line,) = caplog.messages
+    assert "triton: not installed; tcnn: not installed; computing on the CPU" in line
     with pytest.raises(BackendUnavailable, match="triton: not installed; tcnn: not installed"):
         open_backend("auto", "cuda")
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ...records import FrameSlices
-from ...transfers import on_device
+from ...transfers import on_device, sent
 from ..base import GridSpec
 from .grid_kernels import grid_backward, grid_forward
 from .launching import launch, n_tiles, power_of_two
@@ -31,7 +31,7 @@ def hash_grid(
     if slots is None:
         slots = coefficients.new_zeros(coefficients.shape[:2] + (1,), dtype=torch.int64)
     elif slots.device != positions.device:
-        slots = _sent(slots, positions.device)
+        slots = sent(slots, positions.device)
     return _HashGrid.apply(positions, coefficients, table, slots, slices, spec, n_tangents)
 
 
@@ -115,8 +115,3 @@ def _levels(spec: GridSpec, device: torch.device) -> tuple[Tensor, Tensor]:
         torch.tensor(spec.scales, dtype=torch.float32, device=device),
         torch.tensor([[int(value) for value in row] for row in columns], device=device),
     )
-
-
-def _sent(slots: Tensor, device: torch.device) -> Tensor:
-    """Returns time slices made on the CPU on the device, without waiting for it."""
-    return on_device(tuple(slots.flatten().tolist()), device).view(slots.shape)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ...records import FrameSlices
 from ...transfers import on_device
-from ..base import MlpSpec
+from ..base import MlpSpec, pad_to_16
 from ..half import gradient_scale
 from .launching import is_interpreted, launch, power_of_two, programs_per_frame
 from .mlp_kernels import mlp_backward, mlp_forward
@@ -20,6 +20,11 @@ Precision = Literal["float16", "bfloat16", "float32"]
 """Operands of matrix products. float16 resolves positions to 1/4000 of the box, bfloat16 only to
 1/500; float32 is for comparison."""
 
+BLOCK = 16
+"""Rows of a tile: the least that tensor cores take. The compiler shares a product among warps by
+its longer side: tiles are wider than tall, so that each warp has its own columns of every matrix,
+and none is computed twice."""
+_HALF_MAX = torch.finfo(torch.float16).max
 _OPERANDS = {"float16": tl.float16, "bfloat16": tl.bfloat16, "float32": tl.float32}
 
 
@@ -45,23 +50,20 @@ def launch_options(
         n_tangents: 0 or 3.
         precision: Operands of the products.
     """
-    is_emulated = precision == "bfloat16" and is_interpreted()
-    wide = max(spec.n_neurons, spec.shapes[0][1]) > 64
+    # What stays in the registers leaves room for the rest of two hidden layers of 64 neurons.
+    is_small = spec.n_weights <= 1 << 13
+    is_wide = max(spec.n_neurons, spec.shapes[0][1]) > 64
+    widths = (n_inputs, spec.n_neurons, spec.n_outputs)
     return {
-        "N_INPUTS": n_inputs,
-        "N_NEURONS": spec.n_neurons,
-        "N_OUTPUTS": spec.n_outputs,
-        "N_HIDDEN": spec.n_hidden_layers,
-        "IN": power_of_two(spec.shapes[0][1]),
-        "HIDDEN": power_of_two(spec.n_neurons),
-        "OUT": power_of_two(spec.shapes[-1][0]),
+        "WIDTHS": (*widths, *(max(2 * BLOCK, power_of_two(pad_to_16(each))) for each in widths)),
+        "LAYERS": spec.n_hidden_layers,
         "ACTIVATION": spec.activation,
         "D": n_tangents,
         "OPERAND": _OPERANDS[precision],
-        "EMULATES": is_emulated,
-        # Values and three tangents of a wide tile would not fit into the registers.
-        "BLOCK": 32 if wide and n_tangents else 64,
-        "num_warps": 8 if wide else 4,
+        "EMULATES": _is_emulated(precision),
+        "BLOCK": BLOCK,
+        "STAY": is_small,
+        "num_warps": 8 if is_wide or not is_small else 4,
     }
 
 
@@ -73,8 +75,8 @@ class _Mlp(torch.autograd.Function):
         jets, weights = jets.contiguous(), weights.contiguous()
         outputs = jets.new_empty(jets.shape[0], jets.shape[1], spec.n_outputs)
         options = launch_options(spec, jets.shape[2], jets.shape[1] - 1, precision)
-        grid, offsets = _grid(slices, options["BLOCK"], jets.device)
-        inputs = (jets, offsets, weights, weights.shape[1])
+        grid, offsets = _grid(slices, jets.device)
+        inputs = (jets, offsets, _operands(weights, precision), weights.shape[1])
         launch(mlp_forward, grid, *inputs, outputs, **options)
         ctx.save_for_backward(jets, weights)
         ctx.slices, ctx.spec, ctx.precision = slices, spec, precision
@@ -88,8 +90,8 @@ class _Mlp(torch.autograd.Function):
         grad_jets = torch.empty_like(jets) if with_jets else jets.new_empty(1)
         grad_weights = torch.zeros_like(weights)
         options = launch_options(ctx.spec, jets.shape[2], jets.shape[1] - 1, ctx.precision)
-        grid, offsets = _grid(ctx.slices, options["BLOCK"], jets.device)
-        inputs = (jets, offsets, weights, weights.shape[1])
+        grid, offsets = _grid(ctx.slices, jets.device)
+        inputs = (jets, offsets, _operands(weights, ctx.precision), weights.shape[1])
         is_half = ctx.precision == "float16"
         scale = gradient_scale(gradients) if is_half else gradients.new_ones(())
         tensors = (gradients, scale, grad_jets, grad_weights)
@@ -97,9 +99,24 @@ class _Mlp(torch.autograd.Function):
         return grad_jets if with_jets else None, grad_weights, None, None, None
 
 
-def _grid(slices: FrameSlices, block: int, device: torch.device) -> tuple[tuple[int, int], Tensor]:
+def _is_emulated(precision: Precision) -> bool:
+    """True where the interpreter stands in for bfloat16, which numpy does not have."""
+    return precision == "bfloat16" and is_interpreted()
+
+
+def _operands(weights: Tensor, precision: Precision) -> Tensor:
+    """Returns weights as the kernels multiply them; float16 saturates, NaN stays NaN."""
+    if precision == "float16":
+        return weights.clamp(-_HALF_MAX, _HALF_MAX).half()
+    if precision == "bfloat16":
+        rounded = weights.bfloat16()
+        return rounded.float() if _is_emulated(precision) else rounded
+    return weights
+
+
+def _grid(slices: FrameSlices, device: torch.device) -> tuple[tuple[int, int], Tensor]:
     """Returns the launch grid, (programs a frame, frames), and the frames' row bounds."""
     n_frames = len(slices.frames)
     most = max((end - begin for begin, end in pairwise(slices.offsets)), default=0)
-    n_programs = programs_per_frame(n_frames, most, block, device, waves=4)
+    n_programs = programs_per_frame(n_frames, most, BLOCK, device, waves=4)
     return (n_programs, n_frames), on_device(slices.offsets, device)

@@ -2,14 +2,17 @@
 
 Vocabulary
     tile     BLOCK rows of one frame; a program walks several tiles of its frame.
-    parts    a tile's values and, where D = 3, its three tangents: 1 + D matrices (BLOCK, F).
+    part     a tile's values (0) or, where D = 3, one of its three tangents: a matrix (BLOCK, F).
     OPERAND  what the tensor cores multiply; sums are float32. EMULATES: the interpreter cannot
              multiply bfloat16, so it multiplies rounded float32.
-    IN, HIDDEN, OUT  widths up to a power of two, as tiles must be; what is beyond is zero.
+    WIDTHS   inputs, neurons, outputs as they are, then the same up to powers of two, as tiles must
+             be (what is beyond is zero); LAYERS counts the hidden ones.
+    STAY     whether the frame's matrices stay in the registers, or come from the cache each time.
 
 Nothing between input and output touches device memory: the frame's weights stay on the chip, and
-the backward pass computes the hidden layers again instead of reading them back. Loops are `while`:
-the interpreter's `range` fails with numpy 2.4.
+the backward pass computes the hidden layers again instead of reading them back. One part follows
+the other, in a loop that is not unrolled: four at once do not fit into the registers. Loops are
+`while`: the interpreter's `range` fails with numpy 2.4.
 """
 
 from __future__ import annotations
@@ -36,23 +39,6 @@ def _operand(x, OPERAND: tl.constexpr, EMULATES: tl.constexpr):
 
 
 @triton.jit
-def _operands(parts, OPERAND: tl.constexpr, EMULATES: tl.constexpr):
-    rounded = ()
-    for i in tl.static_range(len(parts)):
-        rounded = rounded + (_operand(parts[i], OPERAND, EMULATES),)
-    return rounded
-
-
-@triton.jit
-def _products(parts, matrix):
-    """Returns each part times the matrix."""
-    outputs = ()
-    for i in tl.static_range(len(parts)):
-        outputs = outputs + (tl.dot(parts[i], matrix, input_precision="ieee"),)
-    return outputs
-
-
-@triton.jit
 def _activated(values, ACTIVATION: tl.constexpr):
     """Returns sigma, sigma' and sigma''."""
     if ACTIVATION == "relu":
@@ -71,210 +57,257 @@ def _activated(values, ACTIVATION: tl.constexpr):
 
 
 @triton.jit
-def _activated_parts(parts, ACTIVATION: tl.constexpr):
-    """Returns sigma(z) and sigma'(z) dz."""
-    values, slopes, _ = _activated(parts[0], ACTIVATION)
-    outputs = (values,)
-    for i in tl.static_range(1, len(parts)):
-        outputs = outputs + (slopes * parts[i],)
-    return outputs
+def _zeros(layer: tl.constexpr, WIDTHS: tl.constexpr, LAYERS: tl.constexpr):
+    """Returns zeros in the shape of a layer's matrix, (inputs, outputs)."""
+    rows: tl.constexpr = WIDTHS[3] if layer == 0 else WIDTHS[4]
+    columns: tl.constexpr = WIDTHS[5] if layer == LAYERS else WIDTHS[4]
+    return tl.zeros((rows, columns), tl.float32)
 
 
 @triton.jit
-def _activated_gradients(gradients, parts, ACTIVATION: tl.constexpr):
-    """Takes gradients by sigma(z) and sigma'(z) dz back to z and dz."""
-    _, slopes, curvatures = _activated(parts[0], ACTIVATION)
-    by_value = gradients[0] * slopes
-    by_tangents = ()
-    for i in tl.static_range(1, len(parts)):
-        by_value += gradients[i] * curvatures * parts[i]
-        by_tangents = by_tangents + (gradients[i] * slopes,)
-    return (by_value,) + by_tangents
+def _matrix_at(layer: tl.constexpr, WIDTHS: tl.constexpr, LAYERS: tl.constexpr):
+    """Where a layer's matrix lies in a flat vector, (inputs, outputs), and what of that is in it.
+
+    The vector has row-major [outputs, inputs] of tiny-cuda-nn's padded widths.
+    """
+    n_first: tl.constexpr = (WIDTHS[0] + 15) // 16 * 16
+    n_last: tl.constexpr = (WIDTHS[2] + 15) // 16 * 16
+    n_in: tl.constexpr = n_first if layer == 0 else WIDTHS[1]
+    n_out: tl.constexpr = n_last if layer == LAYERS else WIDTHS[1]
+    before: tl.constexpr = n_first + (layer - 1) * WIDTHS[1]
+    start: tl.constexpr = 0 if layer == 0 else WIDTHS[1] * before
+    n_rows: tl.constexpr = WIDTHS[3] if layer == 0 else WIDTHS[4]
+    n_columns: tl.constexpr = WIDTHS[5] if layer == LAYERS else WIDTHS[4]
+    rows, columns = tl.arange(0, n_rows), tl.arange(0, n_columns)
+    inside = (rows < n_in)[:, None] & (columns < n_out)[None, :]
+    return start + rows[:, None] + columns[None, :] * n_in, inside
 
 
 @triton.jit
-def _at(N_OUT: tl.constexpr, N_IN: tl.constexpr, OUT: tl.constexpr, IN: tl.constexpr):
-    """Where a row-major [N_OUT, N_IN] matrix lies, as (IN, OUT), and what of that is in it."""
-    rows, columns = tl.arange(0, IN), tl.arange(0, OUT)
-    inside = (rows < N_IN)[:, None] & (columns < N_OUT)[None, :]
-    return rows[:, None] + columns[None, :] * N_IN, inside
-
-
-@triton.jit
-def _layer_at(
-    layer: tl.constexpr,
-    N_INPUTS: tl.constexpr,
-    N_NEURONS: tl.constexpr,
-    N_OUTPUTS: tl.constexpr,
-    N_HIDDEN: tl.constexpr,
-    IN: tl.constexpr,
-    HIDDEN: tl.constexpr,
-    OUT: tl.constexpr,
-):
-    """Where a layer's matrix lies in a flat vector, transposed; tiny-cuda-nn's padded widths."""
-    n_first: tl.constexpr = (N_INPUTS + 15) // 16 * 16
-    n_last: tl.constexpr = (N_OUTPUTS + 15) // 16 * 16
-    n_in: tl.constexpr = n_first if layer == 0 else N_NEURONS
-    n_out: tl.constexpr = n_last if layer == N_HIDDEN else N_NEURONS
-    wide_in: tl.constexpr = IN if layer == 0 else HIDDEN
-    wide_out: tl.constexpr = OUT if layer == N_HIDDEN else HIDDEN
-    start: tl.constexpr = 0 if layer == 0 else N_NEURONS * (n_first + (layer - 1) * N_NEURONS)
-    at, inside = _at(n_out, n_in, wide_out, wide_in)
-    return start + at, inside
-
-
-@triton.jit
-def _jets_at(rows, end, part, D: tl.constexpr, N: tl.constexpr, WIDE: tl.constexpr):
-    """Where one part of (rows, 1 + D, N) jets lies, as (BLOCK, WIDE), and what of that exists."""
-    columns = tl.arange(0, WIDE)
-    at = (rows.to(tl.int64)[:, None] * (1 + D) + part) * N + columns[None, :]
-    return at, (rows < end)[:, None] & (columns < N)[None, :]
-
-
-@triton.jit
-def _input_parts(jets, rows, end, D: tl.constexpr, N_INPUTS: tl.constexpr, IN: tl.constexpr):
-    """Loads a tile; columns beyond the inputs hold value 1 and derivative 0, as tiny-cuda-nn's."""
-    at, inside = _jets_at(rows, end, 0, D, N_INPUTS, IN)
-    is_padding = (tl.arange(0, IN) >= N_INPUTS)[None, :]
-    parts = (tl.where(is_padding, 1.0, tl.load(jets + at, mask=inside, other=0.0)),)
-    for part in tl.static_range(1, 1 + D):
-        at, inside = _jets_at(rows, end, part, D, N_INPUTS, IN)
-        parts = parts + (tl.load(jets + at, mask=inside, other=0.0),)
-    return parts
-
-
-@triton.jit
-def _matrices(
-    weights,
-    N_INPUTS: tl.constexpr,
-    N_NEURONS: tl.constexpr,
-    N_OUTPUTS: tl.constexpr,
-    N_HIDDEN: tl.constexpr,
-    IN: tl.constexpr,
-    HIDDEN: tl.constexpr,
-    OUT: tl.constexpr,
-    OPERAND: tl.constexpr,
-    EMULATES: tl.constexpr,
-):
-    """Loads one frame's matrices, each transposed: (inputs, outputs)."""
+def _held(weights, STAY: tl.constexpr, WIDTHS: tl.constexpr, LAYERS: tl.constexpr):
+    """Loads a frame's matrices, each (inputs, outputs); none where they do not stay."""
     matrices = ()
-    for layer in tl.static_range(N_HIDDEN + 1):
-        at, inside = _layer_at(layer, N_INPUTS, N_NEURONS, N_OUTPUTS, N_HIDDEN, IN, HIDDEN, OUT)
-        matrix = tl.load(weights + at, mask=inside, other=0.0)
-        matrices = matrices + (_operand(matrix, OPERAND, EMULATES),)
+    if STAY:
+        for layer in tl.static_range(LAYERS + 1):
+            at, inside = _matrix_at(layer, WIDTHS, LAYERS)
+            matrices = matrices + (tl.load(weights + at, mask=inside, other=0.0),)
     return matrices
 
 
 @triton.jit
+def _matrix(held, weights, layer: tl.constexpr, WIDTHS: tl.constexpr, LAYERS: tl.constexpr):
+    """Returns a layer's matrix: one of those that stay, or from the cache."""
+    if len(held):
+        matrix = held[layer]
+    else:
+        at, inside = _matrix_at(layer, WIDTHS, LAYERS)
+        matrix = tl.load(weights + at, mask=inside, other=0.0)
+    return matrix
+
+
+@triton.jit
+def _part_at(n_rows, part, D: tl.constexpr, N: tl.constexpr, WIDE: tl.constexpr, BLOCK):
+    """Where one part of a tile's (BLOCK, 1 + D, N) jets lies, (BLOCK, WIDE), and what exists."""
+    rows, columns = tl.arange(0, BLOCK), tl.arange(0, WIDE)
+    inside = (rows < n_rows)[:, None] & (columns < N)[None, :]
+    return (rows[:, None] * (1 + D) + part) * N + columns[None, :], inside
+
+
+@triton.jit
+def _input(
+    jets,
+    n_rows,
+    part,
+    D: tl.constexpr,
+    WIDTHS: tl.constexpr,
+    OPERAND: tl.constexpr,
+    EMULATES: tl.constexpr,
+    BLOCK,
+):
+    """Loads one part of a tile; columns beyond the inputs hold value 1, as tiny-cuda-nn's."""
+    at, inside = _part_at(n_rows, part, D, WIDTHS[0], WIDTHS[3], BLOCK)
+    is_padding = (tl.arange(0, WIDTHS[3]) >= WIDTHS[0])[None, :] & (part == 0)
+    inputs = tl.where(is_padding, 1.0, tl.load(jets + at, mask=inside, other=0.0))
+    return _operand(inputs, OPERAND, EMULATES)
+
+
+@triton.jit
 def mlp_forward(
-    jets,  # (N, 1 + D, N_INPUTS)
+    jets,  # (N, 1 + D, inputs)
     offsets,  # (T + 1,) int64 rows
-    weights,  # (T, n_weights)
+    weights,  # (T, n_weights) operands
     n_weights,
-    outputs,  # (N, 1 + D, N_OUTPUTS)
-    N_INPUTS: tl.constexpr,
-    N_NEURONS: tl.constexpr,
-    N_OUTPUTS: tl.constexpr,
-    N_HIDDEN: tl.constexpr,
-    IN: tl.constexpr,
-    HIDDEN: tl.constexpr,
-    OUT: tl.constexpr,
+    outputs,  # (N, 1 + D, outputs)
+    WIDTHS: tl.constexpr,
+    LAYERS: tl.constexpr,
     ACTIVATION: tl.constexpr,
     D: tl.constexpr,
     OPERAND: tl.constexpr,
     EMULATES: tl.constexpr,
     BLOCK: tl.constexpr,
+    STAY: tl.constexpr,
 ):
     """Writes the outputs of all frames; grid (programs a frame, T)."""
     frame = tl.program_id(1)
     own = weights + frame.to(tl.int64) * n_weights
-    matrices = _matrices(
-        own, N_INPUTS, N_NEURONS, N_OUTPUTS, N_HIDDEN, IN, HIDDEN, OUT, OPERAND, EMULATES
-    )
+    held = _held(own, STAY, WIDTHS, LAYERS)
     end = tl.load(offsets + frame + 1)
     row = tl.load(offsets + frame) + tl.program_id(0) * BLOCK
     while row < end:
-        rows = row + tl.arange(0, BLOCK)
-        parts = _input_parts(jets, rows, end, D, N_INPUTS, IN)
-        for layer in tl.static_range(N_HIDDEN):
-            parts = _products(_operands(parts, OPERAND, EMULATES), matrices[layer])
-            parts = _activated_parts(parts, ACTIVATION)
-        parts = _products(_operands(parts, OPERAND, EMULATES), matrices[N_HIDDEN])
-        for part in tl.static_range(1 + D):
-            at, inside = _jets_at(rows, end, part, D, N_OUTPUTS, OUT)
-            tl.store(outputs + at, parts[part], mask=inside)
+        sources = jets + row * ((1 + D) * WIDTHS[0])
+        targets = outputs + row * ((1 + D) * WIDTHS[2])
+        rows = (end - row).to(tl.int32)
+        x = _input(sources, rows, 0, D, WIDTHS, OPERAND, EMULATES, BLOCK)
+        slopes = ()
+        for layer in tl.static_range(LAYERS):
+            matrix = _matrix(held, own, layer, WIDTHS, LAYERS)
+            values = tl.dot(x, matrix, input_precision="ieee")
+            values, slope, _ = _activated(values, ACTIVATION)
+            slopes = slopes + (slope,)
+            x = _operand(values, OPERAND, EMULATES)
+        at, inside = _part_at(rows, 0, D, WIDTHS[2], WIDTHS[5], BLOCK)
+        matrix = _matrix(held, own, LAYERS, WIDTHS, LAYERS)
+        tl.store(targets + at, tl.dot(x, matrix, input_precision="ieee"), mask=inside)
+        if D > 0:  # of a loop that never runs the compiler makes nothing, not even an error
+            part = 1
+            while part < 1 + D:
+                tangents = _input(sources, rows, part, D, WIDTHS, OPERAND, EMULATES, BLOCK)
+                for layer in tl.static_range(LAYERS):
+                    matrix = _matrix(held, own, layer, WIDTHS, LAYERS)
+                    moved = slopes[layer] * tl.dot(tangents, matrix, input_precision="ieee")
+                    tangents = _operand(moved, OPERAND, EMULATES)
+                at, inside = _part_at(rows, part, D, WIDTHS[2], WIDTHS[5], BLOCK)
+                matrix = _matrix(held, own, LAYERS, WIDTHS, LAYERS)
+                last = tl.dot(tangents, matrix, input_precision="ieee")
+                tl.store(targets + at, last, mask=inside)
+                part += 1
         row += tl.num_programs(0) * BLOCK
 
 
 @triton.jit
+def _led_back(
+    x,
+    gradients,
+    held,
+    weights,
+    values,
+    bends,
+    sums,
+    IS_VALUE: tl.constexpr,
+    WITH_JETS: tl.constexpr,
+    WIDTHS: tl.constexpr,
+    LAYERS: tl.constexpr,
+    ACTIVATION: tl.constexpr,
+    OPERAND: tl.constexpr,
+    EMULATES: tl.constexpr,
+):
+    """Leads one part of a tile through all layers and its gradient back.
+
+    Of a hidden layer ``sigma(z), sigma'(z) dz`` the gradients g, dg by its outputs become
+    ``g sigma'(z) + sum dg sigma''(z) dz`` and ``dg sigma'(z)``: tangents come first, and what they
+    add to the values' gradient waits in `bends`.
+
+    Returns:
+        Gradient by the inputs, and `sums` (by the weights) and `bends` with this part's.
+    """
+    inputs, products = (x,), ()
+    for layer in tl.static_range(LAYERS):
+        outputs, slopes, _ = _activated(values[layer], ACTIVATION)
+        if not IS_VALUE:
+            matrix = _matrix(held, weights, layer, WIDTHS, LAYERS)
+            products = products + (tl.dot(x, matrix, input_precision="ieee"),)
+            outputs = slopes * products[layer]
+        x = _operand(outputs, OPERAND, EMULATES)
+        inputs = inputs + (x,)
+    new_sums, new_bends = (), ()
+    for layer in tl.static_range(LAYERS, -1, -1):
+        rounded = _operand(gradients, OPERAND, EMULATES)
+        flipped = tl.trans(inputs[layer])
+        total = tl.dot(flipped, rounded, sums[layer], input_precision="ieee")
+        new_sums = (total,) + new_sums
+        if layer > 0 or WITH_JETS:
+            matrix = tl.trans(_matrix(held, weights, layer, WIDTHS, LAYERS))
+            gradients = tl.dot(rounded, matrix, input_precision="ieee")
+        if layer > 0:
+            _, slopes, curvatures = _activated(values[layer - 1], ACTIVATION)
+            bend = bends[layer - 1]
+            if IS_VALUE:
+                gradients = gradients * slopes + bend
+            else:
+                bend += gradients * curvatures * products[layer - 1]
+                gradients = gradients * slopes
+            new_bends = (bend,) + new_bends
+    return gradients, new_sums, new_bends
+
+
+@triton.jit
 def mlp_backward(
-    jets,  # (N, 1 + D, N_INPUTS)
+    jets,  # (N, 1 + D, inputs)
     offsets,  # (T + 1,) int64 rows
-    weights,  # (T, n_weights)
+    weights,  # (T, n_weights) operands
     n_weights,
-    gradients,  # (N, 1 + D, N_OUTPUTS) by the outputs
+    gradients,  # (N, 1 + D, outputs) by the outputs
     scale,  # () what gradients are multiplied with while their operands are small floats
-    grad_jets,  # (N, 1 + D, N_INPUTS), written where WITH_JETS
+    grad_jets,  # (N, 1 + D, inputs), written where WITH_JETS
     grad_weights,  # (T, n_weights) zero, added to
-    N_INPUTS: tl.constexpr,
-    N_NEURONS: tl.constexpr,
-    N_OUTPUTS: tl.constexpr,
-    N_HIDDEN: tl.constexpr,
-    IN: tl.constexpr,
-    HIDDEN: tl.constexpr,
-    OUT: tl.constexpr,
+    WIDTHS: tl.constexpr,
+    LAYERS: tl.constexpr,
     ACTIVATION: tl.constexpr,
     D: tl.constexpr,
     OPERAND: tl.constexpr,
     EMULATES: tl.constexpr,
     BLOCK: tl.constexpr,
+    STAY: tl.constexpr,
     WITH_JETS: tl.constexpr,
 ):
     """Writes gradients by jets and weights of all frames; grid (programs a frame, T)."""
     frame = tl.program_id(1)
     own = weights + frame.to(tl.int64) * n_weights
-    matrices = _matrices(
-        own, N_INPUTS, N_NEURONS, N_OUTPUTS, N_HIDDEN, IN, HIDDEN, OUT, OPERAND, EMULATES
-    )
+    held = _held(own, STAY, WIDTHS, LAYERS)
     sums = ()
-    for layer in tl.static_range(N_HIDDEN + 1):
-        sums = sums + (tl.zeros(matrices[layer].shape, tl.float32),)
+    for layer in tl.static_range(LAYERS + 1):
+        sums = sums + (_zeros(layer, WIDTHS, LAYERS),)
     factor = tl.load(scale)
     end = tl.load(offsets + frame + 1)
     row = tl.load(offsets + frame) + tl.program_id(0) * BLOCK
     while row < end:
-        rows = row + tl.arange(0, BLOCK)
-        parts = _input_parts(jets, rows, end, D, N_INPUTS, IN)
-        inputs, hidden = (), ()
-        for layer in tl.static_range(N_HIDDEN):
-            inputs = inputs + (_operands(parts, OPERAND, EMULATES),)
-            parts = _products(inputs[layer], matrices[layer])
-            hidden = hidden + (parts,)
-            parts = _activated_parts(parts, ACTIVATION)
-        inputs = inputs + (_operands(parts, OPERAND, EMULATES),)
-        slopes = ()
-        for part in tl.static_range(1 + D):
-            at, inside = _jets_at(rows, end, part, D, N_OUTPUTS, OUT)
-            slopes = slopes + (tl.load(gradients + at, mask=inside, other=0.0) * factor,)
-        backwards = ()
-        for layer in tl.static_range(N_HIDDEN, -1, -1):
-            rounded = _operands(slopes, OPERAND, EMULATES)
-            total = sums[layer]
-            for part in tl.static_range(1 + D):
-                flipped = tl.trans(inputs[layer][part])
-                total = tl.dot(flipped, rounded[part], total, input_precision="ieee")
-            backwards = (total,) + backwards
-            if layer > 0 or WITH_JETS:
-                slopes = _products(rounded, tl.trans(matrices[layer]))
-            if layer > 0:
-                slopes = _activated_gradients(slopes, hidden[layer - 1], ACTIVATION)
-        sums = backwards
+        rows = (end - row).to(tl.int32)
+        sources = jets + row * ((1 + D) * WIDTHS[0])
+        slopes = gradients + row * ((1 + D) * WIDTHS[2])
+        targets = grad_jets + row * ((1 + D) * WIDTHS[0])
+        x = _input(sources, rows, 0, D, WIDTHS, OPERAND, EMULATES, BLOCK)
+        values, bends = (), ()
+        for layer in tl.static_range(LAYERS):
+            matrix = _matrix(held, own, layer, WIDTHS, LAYERS)
+            values = values + (tl.dot(x, matrix, input_precision="ieee"),)
+            bends = bends + (tl.zeros_like(values[layer]),)
+            x = _operand(_activated(values[layer], ACTIVATION)[0], OPERAND, EMULATES)
+        if D > 0:
+            part = 1
+            while part < 1 + D:
+                tangents = _input(sources, rows, part, D, WIDTHS, OPERAND, EMULATES, BLOCK)
+                at, inside = _part_at(rows, part, D, WIDTHS[2], WIDTHS[5], BLOCK)
+                dg = tl.load(slopes + at, mask=inside, other=0.0) * factor
+                tile = (tangents, dg, held, own, values, bends, sums)
+                dg, sums, bends = _led_back(
+                    *tile, False, WITH_JETS, WIDTHS, LAYERS, ACTIVATION, OPERAND, EMULATES
+                )
+                if WITH_JETS:
+                    at, inside = _part_at(rows, part, D, WIDTHS[0], WIDTHS[3], BLOCK)
+                    tl.store(targets + at, dg / factor, mask=inside)
+                part += 1
+        inputs = _input(sources, rows, 0, D, WIDTHS, OPERAND, EMULATES, BLOCK)
+        at, inside = _part_at(rows, 0, D, WIDTHS[2], WIDTHS[5], BLOCK)
+        g = tl.load(slopes + at, mask=inside, other=0.0) * factor
+        whole = (inputs, g, held, own, values, bends, sums)
+        g, sums, _ = _led_back(
+            *whole, True, WITH_JETS, WIDTHS, LAYERS, ACTIVATION, OPERAND, EMULATES
+        )
         if WITH_JETS:
-            for part in tl.static_range(1 + D):
-                at, inside = _jets_at(rows, end, part, D, N_INPUTS, IN)
-                tl.store(grad_jets + at, slopes[part] / factor, mask=inside)
+            at, inside = _part_at(rows, 0, D, WIDTHS[0], WIDTHS[3], BLOCK)
+            tl.store(targets + at, g / factor, mask=inside)
         row += tl.num_programs(0) * BLOCK
-    for layer in tl.static_range(N_HIDDEN + 1):
-        at, inside = _layer_at(layer, N_INPUTS, N_NEURONS, N_OUTPUTS, N_HIDDEN, IN, HIDDEN, OUT)
+    for layer in tl.static_range(LAYERS + 1):
+        at, inside = _matrix_at(layer, WIDTHS, LAYERS)
         target = grad_weights + frame.to(tl.int64) * n_weights
         tl.atomic_add(target + at, sums[layer] / factor, mask=inside, sem="relaxed")

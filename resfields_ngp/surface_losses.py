@@ -1,0 +1,153 @@
+"""Losses of a signed distance in one step: on samples, on free points, on rays that miss it.
+
+Rows that count are listed where that is cheap. Where listing means waiting for a device, a number
+of rows that is known beforehand is drawn there instead, and weighted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .backends.reference import box_interval
+from .field import Field
+from .losses import (
+    LossConfig,
+    curvature_loss,
+    eikonal_loss,
+    hull_loss,
+    silhouette_loss,
+    sparseness_loss,
+)
+from .occupancy import Occupancy
+from .records import FrameSlices, Rays
+from .rendering import Shading
+from .transfers import on_device
+
+N_FREE_POINTS = 1024
+"""Random points per step for the losses that hold everywhere in the box."""
+N_BENT = 4096
+"""Samples whose curvature is looked at, where they are drawn."""
+N_LOST = 256
+"""Rays that miss the surface, where they are drawn."""
+HULL_STEP = 0.02
+"""Model units from point to point on a ray that misses the surface."""
+_N_HULL_POINTS = 64
+"""Points of such a ray where they are drawn: about as many as its way through the box has steps."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where and when in its training a field is asked."""
+
+    field: Field
+    """What is learned."""
+    occupancy: Occupancy
+    """Where it may be."""
+    fraction: float
+    """Fraction of training in [0, 1]."""
+    generator: torch.Generator
+    """Source of random draws."""
+
+
+def surface_losses(
+    place: Place, shading: Shading, slices: FrameSlices, config: LossConfig
+) -> dict[str, Tensor]:
+    """Returns weighted terms on the rays' samples and on free points of the box."""
+    gradients, occupancy = shading.outputs.gradients, place.occupancy
+    losses = {"eikonal": config.eikonal * eikonal_loss(gradients)}
+    if config.sparseness or (config.hull and occupancy.has_masks):
+        points, at = free_points(slices.frames, N_FREE_POINTS, place.generator)
+        sdfs = place.field.query(points, at, place.fraction, 0)[:, 0, 0]
+        losses["sparseness"] = config.sparseness * sparseness_loss(sdfs)
+        if occupancy.has_masks:
+            losses["hull"] = config.hull * hull_loss(sdfs, occupancy.hull_distances(points, at))
+    if config.curvature:
+        losses["curvature"] = config.curvature * _curvature(place, shading, slices)
+    return losses
+
+
+def silhouette(
+    place: Place,
+    rays: Rays,
+    is_lost: Tensor,  # (R,) bool
+) -> Tensor:  # ()
+    """Pulls a surface into the path of foreground rays that see none, where the hull allows one."""
+    if place.field.backend.is_asynchronous:
+        return _silhouette_of_some(place, rays, is_lost)
+    lost = is_lost.nonzero()[:, 0]
+    some = Rays(rays.origins[lost], rays.directions[lost], _slices_of(lost, rays.slices))
+    samples = place.occupancy.march_hull(some, place.field.backend, HULL_STEP)
+    directions = some.directions[samples.ray_indices]
+    positions = some.origins[samples.ray_indices] + samples.t_starts[:, None] * directions
+    sdfs = place.field.query(positions.clamp(0.0, 1.0), samples.slices, place.fraction, 0)
+    return silhouette_loss(sdfs[:, 0, 0], samples.ray_indices, some.n_rays, rays.n_rays)
+
+
+def free_points(
+    frames: tuple[float, ...], n_points: int, generator: torch.Generator
+) -> tuple[Tensor, FrameSlices]:
+    """Returns uniform points of the box, shared evenly among frames."""
+    each = max(1, n_points // len(frames))
+    shape = (each * len(frames), 3)
+    positions = torch.rand(shape, generator=generator, device=generator.device)
+    return positions, _even_slices(frames, each)
+
+
+def _curvature(place: Place, shading: Shading, slices: FrameSlices) -> Tensor:
+    """Compares normals of samples on the surface with those a small step away."""
+    weights = shading.weights.detach()
+    if place.field.backend.is_asynchronous:
+        stride = max(1, weights.shape[0] // N_BENT)
+        chosen = torch.arange(0, weights.shape[0], stride, device=weights.device)
+        at = FrameSlices(slices.frames, tuple(-(-offset // stride) for offset in slices.offsets))
+        counts = (weights[chosen] > 0.1).float()
+    else:
+        chosen = (weights > 0.1).nonzero()[:, 0]
+        at, counts = _slices_of(chosen, slices), None
+    shape, device = (chosen.shape[0], 3), place.generator.device
+    shift = torch.randn(shape, generator=place.generator, device=device) * 0.01
+    positions = (shading.positions[chosen] + shift).clamp(0.0, 1.0)
+    moved = place.field.query(positions, at, place.fraction, 3)
+    return curvature_loss(shading.outputs.gradients[chosen], moved[:, 1:, 0], counts)
+
+
+def _silhouette_of_some(place: Place, rays: Rays, is_lost: Tensor) -> Tensor:
+    """Returns the silhouette's loss from `N_LOST` rays; frames have equally many rays."""
+    frames, device = rays.slices.frames, is_lost.device
+    each = rays.n_rays // len(frames)
+    count = min(each, max(1, N_LOST // len(frames)))
+    is_lost = is_lost.view(len(frames), each)
+    # Evenly among those lost, which lie view by view; each drawn stands for as many as are left.
+    ranks, n_lost = is_lost.cumsum(1), is_lost.sum(1, keepdim=True)
+    shares = count / n_lost.clamp(min=count)
+    is_drawn = is_lost & ((ranks * shares).floor() > ((ranks - 1) * shares).floor())
+    chosen = is_drawn.float().topk(count, dim=1).indices
+    weights = is_drawn.gather(1, chosen) / shares
+    chosen = (chosen + each * torch.arange(len(frames), device=device)[:, None]).flatten()
+    origins, directions = rays.origins[chosen], rays.directions[chosen]
+    near, far = box_interval(origins, directions)
+    steps = (torch.arange(_N_HULL_POINTS, device=device) + 0.5) / _N_HULL_POINTS
+    distances = near[:, None] + (far - near)[:, None] * steps
+    positions = origins[:, None] + distances[..., None] * directions[:, None]
+    positions = positions.view(-1, 3).clamp(0.0, 1.0)
+    slices = _even_slices(frames, count * _N_HULL_POINTS)
+    sdfs = place.field.query(positions, slices, place.fraction, 0)[:, 0, 0]
+    within = place.occupancy.hull_distances(positions, slices) <= 2.0 * place.occupancy.margin
+    within = within & (far > near).repeat_interleave(_N_HULL_POINTS)
+    ray_indices = torch.arange(len(chosen), device=device).repeat_interleave(_N_HULL_POINTS)
+    sdfs = torch.where(within, sdfs, float("inf"))
+    return silhouette_loss(sdfs, ray_indices, len(chosen), rays.n_rays, weights.flatten())
+
+
+def _slices_of(chosen: Tensor, slices: FrameSlices) -> FrameSlices:
+    """Returns which of some ascending rows (M,) belong to which frame."""
+    bounds = torch.searchsorted(chosen, on_device(slices.offsets, chosen.device))
+    return FrameSlices(slices.frames, tuple(bounds.tolist()))
+
+
+def _even_slices(frames: tuple[float, ...], each: int) -> FrameSlices:
+    """Returns slices of equally many rows."""
+    return FrameSlices(frames, tuple(each * i for i in range(len(frames) + 1)))

@@ -1,0 +1,131 @@
+"""Compiles the Triton kernels as a launch on a GPU would, without one, and prints what each needs.
+
+A process of its own: kernels that are interpreted cannot be compiled. ``ahead_of_time.py 80 90``
+prints one JSON list of kernels for those compute capabilities.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from typing import Any
+
+import torch
+from triton import knobs
+from triton.backends.compiler import GPUTarget
+from triton.runtime import driver
+
+from resfields_ngp.backends import GridSpec, MlpSpec
+from resfields_ngp.backends.triton import grid, ray_kernels, rays
+from resfields_ngp.records import FrameSlices, Rays
+
+# The package gives the function of this name.
+mlp = importlib.import_module("resfields_ngp.backends.triton.mlp")
+
+SLICES = FrameSlices((0, 1), (0, 40, 100))
+NETWORKS = {
+    "geometry": (MlpSpec(32, 16, 64, 1), 3),
+    "two layers": (MlpSpec(32, 16, 64, 2), 3),
+    "colour": (MlpSpec(18, 3, 64, 1, "relu"), 0),
+    "wide": (MlpSpec(32, 16, 128, 2), 3),
+}
+GRIDS = {
+    "residuals": (GridSpec(12, 2, 4, 15, 8, 1.35), 3),
+    "time slices": (GridSpec(12, 2, 1, 17, 8, 1.35, (2,) * 12), 0),
+}
+
+
+class NoDriver:
+    """Stands for a GPU of a compute capability, as far as compiling asks for it."""
+
+    def __init__(self, capability: int) -> None:
+        self.target = GPUTarget("cuda", capability, 32)
+
+    def get_current_target(self) -> GPUTarget:
+        return self.target
+
+    def get_current_device(self) -> int:
+        return self.target.arch
+
+    def get_current_stream(self, device: int) -> int:
+        return 0
+
+
+class Compiler:
+    """Takes the place of `launch`: compiles and keeps what it finds."""
+
+    def __init__(self, capability: int) -> None:
+        self.capability, self.case = capability, ""
+        self.found: list[dict[str, Any]] = []
+
+    def __call__(self, kernel: Any, grid: tuple[int, ...], *arguments: Any, **constants: Any):
+        compiled = kernel.run(*arguments, grid=grid, warmup=True, **constants)
+        entry = {"capability": self.capability, "case": self.case, "kernel": kernel.__name__}
+        shared = {"shared": compiled.metadata.shared, "threads": 32 * constants.get("num_warps", 4)}
+        self.found.append(entry | shared | assembled(compiled.asm["ptx"], self.capability))
+        if kernel is ray_kernels.march and not constants["WRITES"]:
+            arguments[7].fill_(1)  # counts: one sample a ray, so that they are written
+
+
+def assembled(ptx: str, capability: int) -> dict[str, int]:
+    """Returns registers of a thread, and bytes that it stores to spill others."""
+    tool = knobs.nvidia.ptxas_blackwell if capability >= 100 else knobs.nvidia.ptxas
+    name = f"sm_{capability}" + ("a" if capability >= 90 else "")
+    with tempfile.NamedTemporaryFile("w", suffix=".ptx") as file:
+        file.write(ptx)
+        file.flush()
+        command = [tool.path, "-v", f"--gpu-name={name}", file.name, "-o", "/dev/null"]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    patterns = {"registers": r"Used (\d+) registers", "spilled": r"(\d+) bytes spill stores"}
+    return {key: int(re.findall(pattern, done.stderr)[0]) for key, pattern in patterns.items()}
+
+
+def run_networks(compiler: Compiler) -> None:
+    for name, (spec, n_tangents) in NETWORKS.items():
+        compiler.case = name
+        jets = torch.zeros(SLICES.n_rows, 1 + n_tangents, spec.n_inputs, requires_grad=True)
+        weights = torch.zeros(2, spec.n_weights, requires_grad=True)
+        mlp.mlp(jets, SLICES, weights, spec, "float16").sum().backward()
+
+
+def run_grids(compiler: Compiler) -> None:
+    for name, (spec, n_tangents) in GRIDS.items():
+        compiler.case = name
+        positions = torch.zeros(SLICES.n_rows, 3)
+        shape = (2, spec.n_levels, spec.n_lookups * spec.n_channels)
+        slots = torch.zeros(shape[:2] + (2,), dtype=torch.int64) if spec.time_resolutions else None
+        coefficients, table = torch.zeros(shape), torch.zeros(spec.table_shape)
+        leaves = (coefficients.requires_grad_(), table.requires_grad_())
+        arguments = (positions, SLICES, leaves[0], slots, leaves[1], spec, n_tangents)
+        grid.hash_grid(*arguments).sum().backward()
+
+
+def run_rays(compiler: Compiler) -> None:
+    compiler.case = "rays"
+    some = Rays(torch.zeros(100, 3), torch.ones(100, 3), SLICES)
+    samples = rays.march(some, torch.zeros(2, 8, 8, 8), 0.1, 0.05, 3.0, torch.rand(100))
+    alphas = torch.zeros(samples.n_samples, requires_grad=True)
+    indices = torch.arange(100)
+    rays.composite(alphas, indices, 100).sum().backward()
+    rays.accumulate(alphas, torch.zeros(samples.n_samples, 7), indices, 100).sum().backward()
+
+
+def main() -> None:
+    found = []
+    for capability in (int(text) for text in sys.argv[1:]):
+        driver.set_active(NoDriver(capability))  # pyright: ignore - it is asked for no more
+        compiler = Compiler(capability)
+        for module in (grid, mlp, rays):
+            module.launch = compiler
+        for run in (run_networks, run_grids, run_rays):
+            run(compiler)
+        found += compiler.found
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()

@@ -28,7 +28,7 @@ class CaptureConfig:
     test_camera: str = "cam_test"
     """Held-out camera, never trained on; empty for none. Only the default one may be absent."""
     frames: str = "::"
-    """Frames to use, as start:stop:stride over the files sorted by name."""
+    """Frames to use, as start:stop:stride over the files in the order of their names' numbers."""
     use_masks: bool = True
     """Use the masks where the capture has them."""
     use_depth: bool = False
@@ -62,7 +62,7 @@ class Capture:
     test_view: View | None
     """The held-out camera."""
     frame_numbers: tuple[int, ...]
-    """The capture's own index of each frame used (position among the files sorted by name)."""
+    """The capture's own index of each frame used (position among the files in order)."""
     world_from_normalised: np.ndarray
     """(4, 4) float64 similarity from the unit sphere's space to the world (``scale_mat``)."""
     bounds: np.ndarray | None = None

@@ -12,20 +12,22 @@ import cv2
 import numpy as np
 
 from .base import CaptureError
+from .selection import frame_order
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def list_images(folder: Path) -> list[Path]:
-    """Returns the images of a folder, sorted by name; none if there is no such folder."""
+    """Returns the images of a folder in `frame_order`; none if there is no such folder."""
     if not folder.is_dir():
         return []
-    return sorted(
+    images = (
         path
         for path in folder.iterdir()
         if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
     )
+    return sorted(images, key=frame_order)
 
 
 def read_rgba(path: Path) -> tuple[np.ndarray, np.ndarray | None]:

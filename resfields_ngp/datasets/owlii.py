@@ -24,7 +24,7 @@ import numpy as np
 from ..cameras import Cameras, decompose_projection
 from .base import Capture, CaptureConfig, CaptureError, View, check_masks
 from .images import list_images, read_depth, read_mask, read_rgb_stack, read_stack
-from .selection import select_cameras, select_frames
+from .selection import frame_order, select_cameras, select_frames
 
 CAMERA_FILES = ("cameras_sphere.npz", "cameras.npz")
 
@@ -261,7 +261,7 @@ def read_bounds(path: Path) -> np.ndarray | None:
 def _find_clouds(
     root: Path, n_frames: int, frames: Sequence[int]
 ) -> tuple[tuple[Path, ...], list[str]]:
-    paths = sorted((root / "cloud").glob("*.ply"))
+    paths = sorted((root / "cloud").glob("*.ply"), key=frame_order)
     if paths and len(paths) != n_frames:
         return (), [f"{root / 'cloud'}: {len(paths)} clouds for {n_frames} frames; not used"]
     return tuple(paths[frame] for frame in frames) if paths else (), []

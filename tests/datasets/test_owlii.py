@@ -100,6 +100,21 @@ def test_a_slice_takes_images_cameras_and_clouds_of_the_same_frames(root):
     assert np.allclose(capture.test_view.cameras.intrinsics, expected.intrinsics, atol=1e-6)
 
 
+def test_frames_follow_the_numbers_in_names_however_many_digits(root):
+    expected = load(root, use_depth=True)
+    for folder in (root / name / part for name in NAMES for part in ("rgb", "mask", "depth")):
+        for number, path in enumerate(sorted(folder.iterdir()), start=8):
+            path.rename(path.with_name(f"frame{number}.png"))
+    for number, path in enumerate(sorted((root / "cloud").iterdir()), start=8):
+        path.rename(path.with_name(f"{number}.ply"))
+    capture = load(root, use_depth=True)
+    for view, same in zip(capture.views, expected.views, strict=True):
+        assert np.array_equal(view.images, same.images)
+        assert np.array_equal(view.masks, same.masks)
+        assert np.array_equal(view.depths, same.depths)
+    assert [path.stem for path in capture.clouds] == ["8", "9", "10", "11"]
+
+
 def test_cameras_are_taken_in_the_order_named(root):
     capture = load(root, cameras=("cam_train_2", "cam_train_0"))
     assert [view.name for view in capture.views] == ["cam_train_2", "cam_train_0"]

@@ -39,6 +39,8 @@ class CameraFile:
     """(n, 3, 4) float64, world to pixels."""
     scale_mats: np.ndarray
     """(n, 4, 4) float64 similarities, normalised to world."""
+    numbers: tuple[int, ...]
+    """What each frame's matrices are called in the file."""
 
     def cameras(self, frames: Sequence[int], width: int, height: int) -> Cameras:
         """Returns the cameras of some of its frames, in world units.
@@ -51,7 +53,8 @@ class CameraFile:
             try:
                 parts.append(decompose_projection(self.world_mats[frame]))
             except ValueError as error:
-                raise CaptureError(f"{self.path}: world_mat_{frame}: {error}") from error
+                key = f"world_mat_{self.numbers[frame]}"
+                raise CaptureError(f"{self.path}: {key}: {error}") from error
         intrinsics, poses = (np.stack(part) for part in zip(*parts, strict=True))
         return Cameras(intrinsics, poses, width, height)
 
@@ -122,6 +125,9 @@ def find_camera_file(folder: Path) -> Path:
 def read_camera_file(path: Path, n_frames: int) -> CameraFile:
     """Reads ``world_mat_<i>`` and ``scale_mat_<i>`` of `n_frames` frames.
 
+    i counts from 0; where there are as many matrices as frames, their order counts instead, so that
+    a sequence cut from a longer one may keep its numbers.
+
     Raises:
         CaptureError: The file is unreadable, lacks a matrix, or one is not finite, not 4x4 or, for
             ``scale_mat``, not a similarity.
@@ -131,13 +137,15 @@ def read_camera_file(path: Path, n_frames: int) -> CameraFile:
             matrices = {key: stored[key].astype(np.float64) for key in stored.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise CaptureError(f"{path}: not a readable npz file ({error}); copy it again") from error
+    found = sorted(int(key[10:]) for key in matrices if re.fullmatch(r"world_mat_\d+", key))
+    numbers = tuple(found if len(found) == n_frames else range(n_frames))
     world_mats = np.empty((n_frames, 3, 4))
     scale_mats = np.empty((n_frames, 4, 4))
-    for frame in range(n_frames):
-        world_mats[frame] = _matrix(path, matrices, f"world_mat_{frame}", n_frames)[:3]
-        scale_mats[frame] = _matrix(path, matrices, f"scale_mat_{frame}", n_frames)
-        _check_similarity(scale_mats[frame], f"{path}: scale_mat_{frame}")
-    return CameraFile(path, world_mats, scale_mats)
+    for frame, number in enumerate(numbers):
+        world_mats[frame] = _matrix(path, matrices, f"world_mat_{number}", n_frames)[:3]
+        scale_mats[frame] = _matrix(path, matrices, f"scale_mat_{number}", n_frames)
+        _check_similarity(scale_mats[frame], f"{path}: scale_mat_{number}")
+    return CameraFile(path, world_mats, scale_mats, numbers)
 
 
 def _matrix(path: Path, matrices: dict[str, np.ndarray], key: str, n_frames: int) -> np.ndarray:
@@ -179,7 +187,8 @@ def common_scale_mat(files: Iterable[CameraFile]) -> np.ndarray:
         worst = int(differences.argmax())
         if differences[worst] > 1e-4 * np.abs(shared).max():
             raise CaptureError(
-                f"{file.path}: scale_mat_{worst} differs from scale_mat_0 of {files[0].path}; "
+                f"{file.path}: scale_mat_{file.numbers[worst]} differs from "
+                f"scale_mat_{files[0].numbers[0]} of {files[0].path}; "
                 "expected the same in all frames and cameras"
             )
     return shared

@@ -79,6 +79,19 @@ def test_cameras_come_back_in_world_units(root):
         assert np.allclose(view.cameras.world_from_camera, expected.world_from_camera, atol=1e-8)
 
 
+def test_matrices_may_keep_the_numbers_of_a_longer_sequence(root):
+    expected = load(root)
+    for name in NAMES:
+        path = root / name / "cameras_sphere.npz"
+        with np.load(path) as stored:
+            kinds = {key: key.rsplit("_", 1) for key in stored.files}
+            moved = {f"{kind}_{int(i) + 98}": stored[key] for key, (kind, i) in kinds.items()}
+        np.savez(path, **moved)
+    for view, same in zip(load(root).views, expected.views, strict=True):
+        assert np.array_equal(view.cameras.world_from_camera, same.cameras.world_from_camera)
+        assert np.array_equal(view.cameras.intrinsics, same.cameras.intrinsics)
+
+
 def test_normalised_points_project_as_the_official_product_says(root):
     capture = load(root)
     points = np.random.default_rng(0).uniform(-0.5, 0.5, (20, 3))

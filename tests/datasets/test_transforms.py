@@ -168,6 +168,30 @@ def test_without_times_all_images_show_one_moment(root):
     assert capture.n_frames == 1 and len(capture.views) == 3
 
 
+@pytest.mark.parametrize("key", ["frame_time", "timestamp", "timestep", "frame_index"])
+def test_time_may_be_spelled_otherwise(root, key):
+    frames = entries()
+    for each in frames:
+        each[key] = 1.7e9 + 0.04 * each.pop("time")
+    write(root, frames)
+    capture = load(root / "transforms.json")
+    assert capture.n_frames == N_FRAMES
+    assert np.array_equal(capture.views[0].images, tiny_images(1)[0])
+
+
+def test_several_moments_without_times_are_refused(root):
+    frames = entries()
+    for each in frames:
+        del each["time"]
+    write(root, frames)
+    assert 'add "time" to each frame' in refusal(root / "transforms.json")
+
+
+def test_paths_may_be_written_as_on_windows(root):
+    write(root, [each | {"file_path": each["file_path"].replace("/", "\\")} for each in entries()])
+    assert np.array_equal(load(root / "transforms.json").views[0].images, tiny_images(1)[0])
+
+
 def test_views_are_told_apart_by_camera_or_by_order(root):
     named = [
         each | {"camera": f"no. {i % len(NAMES)}", "file_path": f"../tiny/{each['file_path']}"}

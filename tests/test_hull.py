@@ -265,6 +265,17 @@ def test_empty_hull_names_frame_and_reason(reason: str):
     assert "frame 5" in str(caught.value) and "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("axes", [np.eye(4), np.diag([1.0, -1.0, -1.0, 1.0])])
+def test_inverted_poses_are_named_where_they_misplaced_the_box(axes: np.ndarray):
+    """As with a transforms.json, whose OpenGL axes are turned after its author's inversion."""
+    capture = sphere_capture(np.tile([[0.2, -0.1, 0.2]], (1, 1, 1)), (0.15,))
+    capture = with_poses(capture, lambda pose: np.linalg.inv(pose @ axes) @ axes)
+    misplaced = np.diag([0.2, 0.2, 0.2, 1.0])
+    misplaced[0, 3] = 50.0
+    with pytest.raises(CaptureError, match="poses look inverted"):
+        build_hull(replace(capture, world_from_normalised=misplaced), CONFIG)
+
+
 def test_hull_without_masks_is_the_whole_box():
     capture = sphere_capture(STILL)
     views = tuple(replace(view, masks=None) for view in capture.views)

@@ -57,8 +57,8 @@ def _common_target(cameras: Sequence[Cameras], where: str) -> tuple[np.ndarray, 
     ahead = np.einsum("ni,ni->n", centre - eyes, axes)
     if np.median(ahead) <= 0:
         raise CaptureError(
-            f"{where}: the cameras look away from each other; add aabb, or check the axes "
-            "(OpenGL: x right, y up, z backward)"
+            f"{where}: the cameras look away from each other; add aabb, or check the matrices "
+            "(camera to world, OpenGL axes: x right, y up, z backward)"
         )
     sines = np.concatenate([_widest_sine(each) for each in cameras])
     return centre, float(np.median(np.linalg.norm(centre - eyes, axis=1) * sines))

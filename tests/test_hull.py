@@ -9,8 +9,17 @@ import pytest
 from scipy import ndimage
 from sphere_capture import SIZE, sphere_capture, with_masks, with_poses
 
+from resfields_ngp.carving import carve
 from resfields_ngp.datasets.base import Capture, CaptureError
-from resfields_ngp.hull import Hull, HullConfig, build_hull, full_box, smooth_path
+from resfields_ngp.hull import (
+    Hull,
+    HullConfig,
+    build_hull,
+    frame_silhouettes,
+    full_box,
+    smooth_path,
+)
+from resfields_ngp.records import ModelSpace
 
 CENTRE = np.array([0.15, -0.1, 0.2])
 RADIUS = 0.4
@@ -106,6 +115,27 @@ def test_box_is_tight():
     capture = sphere_capture(STILL, n_views=16)
     hull = build_hull(capture, CONFIG)
     assert 2 * RADIUS / 0.92 < normalised_side(capture, hull) < 1.3 * 2 * RADIUS
+
+
+def test_a_view_carves_beside_its_image_by_the_distance_to_its_cone():
+    """In a unit sphere that holds the cameras too, cells lie beside them."""
+    capture = sphere_capture(STILL, n_views=1)
+    view = capture.views[0].cameras.model_from_camera(
+        0, ModelSpace(capture.world_from_normalised, np.zeros((1, 3)))
+    )
+    box = np.diag([40.0, 40.0, 40.0, 1.0])
+    box[:3, 3] = -20.0
+    silhouettes = frame_silhouettes(capture, 0, CONFIG)
+    raw = 40 * carve(silhouettes, capture.world_from_normalised @ box, 32).ravel()
+    centres = np.stack(np.meshgrid(*[(np.arange(32) + 0.5) / 32] * 3, indexing="ij"), axis=-1)
+    offsets = 40 * centres.reshape(-1, 3) - 20 - view[:3, 3]
+    axis = CENTRE - view[:3, 3]
+    lengths = np.linalg.norm(offsets, axis=1)
+    angles = np.arccos(offsets @ axis / lengths / np.linalg.norm(axis))
+    angles -= np.arcsin(RADIUS / np.linalg.norm(axis))
+    outside = (offsets @ view[:3, 2] > 0) & (angles > 0)
+    true = lengths * np.sin(np.minimum(angles, np.pi / 2))
+    assert (raw[outside] > 0.5 * true[outside] - 0.1).all()
 
 
 def test_model_space_follows_a_moving_sphere():

@@ -105,6 +105,19 @@ def test_the_centre_is_what_the_cameras_look_at(root):
     assert capture.world_from_normalised[0, 0] == pytest.approx(expected)
 
 
+def test_the_sphere_holds_a_subject_that_all_cameras_follow(root):
+    still = load(root / "transforms.json", frames="1:3").world_from_normalised
+    frames, walk = entries(), np.array([30.0, 0.0, 12.0])
+    for each in frames:
+        pose = np.array(each["transform_matrix"])
+        pose[:3, 3] += walk * each["time"]
+        each["transform_matrix"] = pose.tolist()
+    write(root, frames)
+    world = load(root / "transforms.json").world_from_normalised
+    assert np.allclose(world[:3, 3], still[:3, 3] + walk / 2, atol=1e-6)
+    assert np.isclose(world[0, 0], still[0, 0] + np.linalg.norm(walk) / 2, rtol=0.05)
+
+
 def test_a_box_in_the_file_places_the_sphere(root):
     write(root, entries(), aabb=[[1, -2, 0], [5, 0, 4]])
     capture = load(root / "transforms.json")

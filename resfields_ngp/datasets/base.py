@@ -86,16 +86,22 @@ class Capture:
 
 
 def check_masks(
-    views: Sequence[View], frames: Sequence[int], where: str, config: CaptureConfig
+    views: Sequence[View], test: View | None, frames: Sequence[int], where: str
 ) -> list[str]:
     """Checks that every frame's subject is seen; returns a warning for each view that lacks it.
+
+    Args:
+        views: Training cameras.
+        test: The held-out camera.
+        frames: The frames' numbers.
+        where: What an error names: the capture.
 
     Raises:
         CaptureError: A frame's mask is empty in all views, or only some cameras have masks.
     """
     masked = [view for view in views if view.masks is not None]
     if not masked:
-        return ["no masks: the whole box is fitted"] if config.use_masks else []
+        return []
     if len(masked) < len(views):
         bare = next(view.name for view in views if view.masks is None)
         raise CaptureError(
@@ -109,9 +115,14 @@ def check_masks(
             f"{where}: the masks of frame {frame} are empty in all {len(views)} training cameras; "
             "mend them or leave the frame out with frames"
         )
-    return [
+    notes = [
         f"{view.name}: the mask of frame {frame} is empty"
         for view, sees in zip(masked, seen, strict=True)
         for frame, is_seen in zip(frames, sees, strict=True)
         if not is_seen
     ]
+    if test is not None and test.masks is None:
+        notes.append(
+            f"{test.name}: held out without masks: scored with its background, which is not fitted"
+        )
+    return notes

@@ -76,16 +76,17 @@ def load_owlii(config: CaptureConfig) -> Capture:
         for name in (*training, *([test] if test else []))
     }
     views = tuple(_load_view(root / name, files[name], frames, config) for name in training)
+    held_out = _load_view(root / test, files[test], frames, config, True) if test else None
     clouds, notes = _find_clouds(root, n_frames, frames)
     return Capture(
         name=root.resolve().name,
         views=views,
-        test_view=_load_view(root / test, files[test], frames, config, True) if test else None,
+        test_view=held_out,
         frame_numbers=tuple(frames),
         world_from_normalised=common_scale_mat(files.values()),
         bounds=read_bounds(root / "aabb.txt"),
         clouds=clouds,
-        warnings=(*check_masks(views, frames, str(root), config), *notes),
+        warnings=(*check_masks(views, held_out, frames, str(root)), *notes),
     )
 
 

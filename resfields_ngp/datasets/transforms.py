@@ -99,15 +99,16 @@ def load_transforms(config: CaptureConfig) -> Capture:
         for name in (*training, *([test] if test else []))
     }
     trained = tuple(views[name] for name in training)
+    held_out = views[test] if test else None
     world, bounds = place_unit_sphere(fields, [view.cameras for view in trained], str(path))
     return Capture(
         name=path.resolve().parent.name,
         views=trained,
-        test_view=views[test] if test else None,
+        test_view=held_out,
         frame_numbers=tuple(frames),
         world_from_normalised=world,
         bounds=bounds,
-        warnings=(*check_masks(trained, frames, str(path), config), *notes),
+        warnings=(*check_masks(trained, held_out, frames, str(path)), *notes),
     )
 
 

@@ -6,6 +6,7 @@ import zlib
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from tiny_capture import (
@@ -169,9 +170,24 @@ def test_depths_are_read_or_not(root, use_depth):
 def test_without_mask_folders_there_are_no_masks(root):
     for name in NAMES:
         shutil.rmtree(root / name / "mask")
-    capture = load(root)
-    assert not capture.has_masks
-    assert "no masks" in capture.warnings[0]
+    assert not load(root).has_masks
+
+
+def test_a_held_out_camera_without_masks_is_a_warning(root):
+    shutil.rmtree(root / "cam_test" / "mask")
+    assert "cam_test: held out without masks" in load(root).warnings[0]
+
+
+def test_masks_as_jpeg_lose_the_rings_about_their_outline(root):
+    mask = np.zeros((HEIGHT, WIDTH), np.uint8)
+    mask[5:13, 7:15] = 255
+    for path in (root / "cam_train_1" / "mask").iterdir():
+        path.unlink()
+        cv2.imwrite(str(path.with_suffix(".jpg")), mask, [cv2.IMWRITE_JPEG_QUALITY, 60])
+    rings = cv2.imread(str(root / "cam_train_1" / "mask" / "000000.jpg"), cv2.IMREAD_GRAYSCALE)
+    assert ((rings > 0) & (mask == 0)).any()
+    view = load(root, cameras=("cam_train_1",)).views[0]
+    assert np.array_equal(view.masks[0], mask > 0)
 
 
 def test_alpha_is_the_mask_where_there_is_none(root):

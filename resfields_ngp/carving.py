@@ -32,6 +32,8 @@ class Silhouette:
     """(H, W) float32 signed distance to the outline over the depth, negative on the subject."""
     projection: np.ndarray
     """(3, 4) float64 world to pixels."""
+    tangent: float
+    """What a pixel measures at depth one, at its smallest: in the image's corners."""
     is_cut: bool
     """True where the mask reaches the image's border (or is empty): what lies beyond the border is
     then unknown. A subject that is wholly in view leaves nothing beyond it."""
@@ -46,11 +48,15 @@ class Silhouette:
         is_ahead = depths > 1e-6
         inverse = 1.0 / np.where(is_ahead, depths, np.float32(1.0))
         # remap wants index coordinates (centres at 0), finite, in two axes shorter than 32768.
-        columns = np.clip(homogeneous[0] * inverse - 0.5, -2, width + 1).reshape(shape[0], -1)
-        rows = np.clip(homogeneous[1] * inverse - 0.5, -2, height + 1).reshape(shape[0], -1)
+        x = (homogeneous[0] * inverse - 0.5).reshape(shape[0], -1)
+        y = (homogeneous[1] * inverse - 0.5).reshape(shape[0], -1)
+        columns, rows = np.clip(x, -2, width + 1), np.clip(y, -2, height + 1)
         sampled = cv2.remap(
             self.slopes, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
         )
+        # Far beside the image the border's own distance says little, above all at small depths.
+        beside = self.tangent * np.hypot(x - columns, y - rows)
+        sampled = np.where(beside > 0, np.hypot(sampled, beside), sampled)
         is_known = is_ahead
         if self.is_cut:
             inside = (columns >= -0.5) & (columns <= width - 0.5)
@@ -81,9 +87,11 @@ def make_silhouette(
     outer = cv2.distanceTransform(1 - solid, cv2.DIST_L2, cv2.DIST_MASK_5)
     inner = cv2.distanceTransform(solid, cv2.DIST_L2, cv2.DIST_MASK_5)
     pixels = np.where(solid > 0, 0.5 - inner, outer - 0.5).astype(np.float32) - np.float32(slack)
+    tangents = _tangents_per_pixel(cameras, frame)
     return Silhouette(
-        slopes=pixels * _tangents_per_pixel(cameras, frame),
+        slopes=pixels * tangents,
         projection=cameras.projection(frame),
+        tangent=float(tangents.min()),
         is_cut=touches_border(mask) or not mask.any(),
     )
 

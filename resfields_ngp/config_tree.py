@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import functools
+import math
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -245,4 +246,7 @@ def _as_number(value: Any, hint: type) -> int | float:
         raise ValueError
     if hint is int and isinstance(value, float) and not value.is_integer():
         raise ValueError
-    return hint(value)
+    number = hint(value)
+    if math.isnan(number):
+        raise ValueError
+    return number

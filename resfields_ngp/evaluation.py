@@ -61,6 +61,8 @@ class EvaluationConfig:
     def __post_init__(self) -> None:
         if self.points < 1:
             raise ValueError(f"evaluation.points is {self.points}; allowed: 1 or more")
+        if self.seed < 0:
+            raise ValueError(f"evaluation.seed is {self.seed}; allowed: 0 or more")
         if self.threshold <= 0:
             raise ValueError(f"evaluation.threshold is {self.threshold}; allowed: above 0")
 

@@ -35,7 +35,7 @@ class MeshingConfig:
     formats: tuple[Literal["ply", "obj", "glb", "usd"], ...] = ("ply",)
     """File formats to write, any of ply (binary), obj, glb and, with a texture, usd."""
     frames: str = "::"
-    """Frames to mesh, as start:stop:stride over the frames that were fitted."""
+    """Frames to mesh, as start:stop:stride (or one number) over the frames that were fitted."""
     level: float = 0.0
     """Signed distance of the surface, model units; positive swells it."""
     keep_fraction: float = 0.02

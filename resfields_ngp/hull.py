@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,7 @@ from scipy import ndimage
 from .carving import Silhouette, carve, make_silhouette
 from .datasets.base import Capture, CaptureError
 from .hull_faults import check_not_inverted, explain_empty, normalised_bounds
+from .ranges import check_ranges
 from .records import ModelSpace
 
 _PLACING_RESOLUTION = 64
@@ -46,19 +48,18 @@ class HullConfig:
     keeps all."""
 
     def __post_init__(self) -> None:
-        _check_range("hull.resolution", self.resolution, 16, 256)
-        _check_range("hull.margin", self.margin, 0.0, 0.4)
-        _check_range("hull.smoothness", self.smoothness, 0.0, float("inf"))
-        _check_range("hull.closing", self.closing, 0.0, 0.2)
-        _check_range("hull.slack", self.slack, -100.0, 100.0)
-        _check_range("hull.dilation", self.dilation, 0.0, float("inf"))
-        _check_range("hull.tolerance", self.tolerance, 0, float("inf"))
-        _check_range("hull.min_component", self.min_component, 0.0, 1.0)
-
-
-def _check_range(name: str, value: float, low: float, high: float) -> None:
-    if not low <= value <= high:
-        raise ValueError(f"{name} is {value}; allowed: {low:g} to {high:g}")
+        check_ranges(
+            "hull",
+            self,
+            resolution=(16, 256),
+            margin=(0.0, 0.4),
+            smoothness=(0.0, math.inf),
+            closing=(0.0, 0.2),
+            slack=(-100.0, 100.0),
+            dilation=(0.0, math.inf),
+            tolerance=(0, math.inf),
+            min_component=(0.0, 1.0),
+        )
 
 
 @dataclass(frozen=True)

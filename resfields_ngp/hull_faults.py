@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -32,7 +32,7 @@ class _Mistake:
     needs_full_border: bool = False
     """Only considered where the masks' foreground fills the images' borders."""
     moves_box: bool = False
-    """The box is placed where the masks' centres meet."""
+    """The box is placed where the masks' centres meet, and is as large as the masks say."""
 
 
 _INVERTED_MASKS = _Mistake(
@@ -40,13 +40,14 @@ _INVERTED_MASKS = _Mistake(
     mask=np.logical_not,
     needs_full_border=True,
 )
+_INVERTED_POSES = _Mistake(
+    "the camera poses look inverted (camera_from_world and world_from_camera mixed up): "
+    "invert the matrices",
+    pose=np.linalg.inv,
+)
 _MISTAKES = (
     _INVERTED_MASKS,
-    _Mistake(
-        "the camera poses look inverted (camera_from_world and world_from_camera mixed up): "
-        "invert the matrices",
-        pose=np.linalg.inv,
-    ),
+    _INVERTED_POSES,
     _Mistake(
         "the cameras look backwards (wrong handedness: OpenGL axes where OpenCV's right, down, "
         "forward are meant): negate the second and third column of the rotations",
@@ -57,7 +58,17 @@ _MISTAKES = (
         mask=np.fliplr,
     ),
     _Mistake(
-        "the subject lies outside the normalised box: mend scale_mat (or aabb.txt)",
+        "the subject lies outside the normalised box: mend scale_mat or aabb (aabb.txt)",
+        moves_box=True,
+    ),
+    # Where the box was placed by the cameras, as for a transforms.json, it is misplaced as they
+    # are; and OpenGL's axes were turned after the wrong inversion.
+    replace(_INVERTED_POSES, moves_box=True),
+    replace(
+        _INVERTED_POSES,
+        pose=lambda world_from_camera: (
+            _FLIP_Y_AND_Z @ np.linalg.inv(world_from_camera) @ _FLIP_Y_AND_Z
+        ),
         moves_box=True,
     ),
 )
@@ -121,14 +132,7 @@ def _undo(mistake: _Mistake, capture: Capture, frame: int, closing: float) -> li
 
 def _gives_hull(capture: Capture, silhouettes: list[Silhouette], moves_box: bool) -> bool:
     """Returns whether the silhouettes' hull is there and covers the better part of every mask."""
-    low, high = normalised_bounds(capture)
-    world_from_box = np.eye(4)
-    world_from_box[:3, :3] *= (high - low).max()
-    world_from_box[:3, 3] = (low + high - (high - low).max()) / 2
-    world_from_box = capture.world_from_normalised @ world_from_box
-    if moves_box:
-        middle = world_from_box @ np.array([0.5, 0.5, 0.5, 1.0])
-        world_from_box[:3, 3] += _meeting_point(silhouettes) - middle[:3]
+    world_from_box = _seen_box(silhouettes) if moves_box else _given_box(capture)
     raw = carve(silhouettes, world_from_box, _RESOLUTION)
     cells = np.argwhere(raw < 0.5 * np.sqrt(3.0) / _RESOLUTION)
     if len(cells) == 0:
@@ -136,6 +140,37 @@ def _gives_hull(capture: Capture, silhouettes: list[Silhouette], moves_box: bool
     points = (cells + 0.5) / _RESOLUTION @ world_from_box[:3, :3].T + world_from_box[:3, 3]
     size = np.cbrt(np.linalg.det(world_from_box[:3, :3])) / _RESOLUTION
     return all(_covers(silhouette, points, size) for silhouette in silhouettes)
+
+
+def _given_box(capture: Capture) -> np.ndarray:
+    """Returns the (4, 4) matrix from [0, 1]^3 to the cube around the capture's box, world."""
+    low, high = normalised_bounds(capture)
+    world_from_box = np.eye(4)
+    world_from_box[:3, :3] *= (high - low).max()
+    world_from_box[:3, 3] = (low + high - (high - low).max()) / 2
+    return capture.world_from_normalised @ world_from_box
+
+
+def _seen_box(silhouettes: list[Silhouette]) -> np.ndarray:
+    """Returns the (4, 4) matrix from [0, 1]^3 to a cube where the rays through the masks' centres
+    meet, twice as wide as the widest mask there."""
+    centre = _meeting_point(silhouettes)
+    widths = [
+        abs(silhouette.projection[2] @ np.append(centre, 1.0))
+        * np.ptp(np.argwhere(silhouette.slopes < 0), axis=0).max()
+        / _focal_length(silhouette)
+        for silhouette in silhouettes
+    ]
+    world_from_box = np.diag([*[2.0 * max(widths)] * 3, 1.0])
+    world_from_box[:3, 3] = centre - max(widths)
+    return world_from_box
+
+
+def _focal_length(silhouette: Silhouette) -> float:
+    """Returns the focal length, pixels."""
+    return float(
+        np.linalg.norm(np.cross(silhouette.projection[2, :3], silhouette.projection[0, :3]))
+    )
 
 
 def _covers(silhouette: Silhouette, points: np.ndarray, size: float) -> bool:
@@ -149,8 +184,7 @@ def _covers(silhouette: Silhouette, points: np.ndarray, size: float) -> bool:
     if not inside.any():
         return silhouette.is_cut
     empty[rows[inside].astype(int), columns[inside].astype(int)] = 0
-    focal = np.linalg.norm(np.cross(silhouette.projection[2, :3], silhouette.projection[0, :3]))
-    reach = 1.0 + focal * size / np.median(depths[ahead])
+    reach = 1.0 + _focal_length(silhouette) * size / np.median(depths[ahead])
     near = cv2.distanceTransform(empty, cv2.DIST_L2, cv2.DIST_MASK_5) < reach
     return bool(near[silhouette.slopes < 0].mean() > 0.5)
 

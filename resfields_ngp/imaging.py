@@ -118,8 +118,8 @@ def write_renders(
 ) -> list[Path]:
     """Writes ``renders/<camera>/{rgb,depth,normal,mask}/%06d.png``, ``rgb.mp4`` and ``orbit`` so.
 
-    What the pixels mean is said by `PictureFolder`. Pictures of the same source that are there
-    already are not made again.
+    What the pixels mean is said by `PictureFolder`. Pictures of the same source and settings that
+    are there already are not made again.
 
     Args:
         reconstruction: What was fitted.
@@ -138,9 +138,14 @@ def write_renders(
     """
     shots = planned_shots(reconstruction, capture, config)
     edges = config.edges if config.edges != "auto" else ("mask" if capture.has_masks else "soft")
+    of_camera = {"source": source, "edges": edges}
+    of_orbit = {"source": source, "edges": "soft", "pictures": config.orbit_pictures}
     folders = {
         shot.folder: PictureFolder.open(
-            run / "renders" / shot.folder, shot.cameras, reconstruction.space, source
+            run / "renders" / shot.folder,
+            shot.cameras,
+            reconstruction.space,
+            of_orbit if shot.folder == "orbit" else of_camera,
         )
         for shot in shots
     }

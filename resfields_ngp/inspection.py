@@ -154,9 +154,7 @@ def _hull_warnings(capture: Capture, hull: Hull, reports: Sequence[ViewReport]) 
     border = np.ones(hull.distances.shape[1:], bool)
     border[1:-1, 1:-1, 1:-1] = False
     if capture.has_masks and (hull.distances[:, border] < 0).any():
-        found.append(
-            "the hull reaches the faces of its box: scale_mat or aabb.txt may be too tight"
-        )
+        found.append("the hull reaches the faces of its box: scale_mat or aabb may be too tight")
     return found
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .datasets.selection import select_frames
 from .extraction import MeshingConfig, extract_mesh
 from .frame_jobs import MeshingError, Plan, check_faults, make_group, manifest_settings
 from .manifest import Manifest
@@ -16,7 +17,7 @@ from .tracking import FrameMesh
 if TYPE_CHECKING:
     from .reconstruction import Reconstruction
 
-__all__ = ["MeshingConfig", "MeshingError", "export_meshes", "extract_mesh", "selected_frames"]
+__all__ = ["MeshingConfig", "MeshingError", "export_meshes", "extract_mesh"]
 
 
 def export_meshes(
@@ -43,12 +44,12 @@ def export_meshes(
     Raises:
         MeshingError: Frames without a surface, or not closed where that is asked for, after all
             others were written.
-        ValueError: A format that needs a texture.
+        ValueError: A format that needs a texture, or frames that were not fitted.
         OSError: A file could not be written; those before it are whole.
     """
     if "usd" in config.formats:
         raise ValueError("meshing.formats: usd is written with a texture only; add --texture uv")
-    frames = selected_frames(config.frames, reconstruction.n_frames)
+    frames = select_frames(config.frames, reconstruction.n_frames, "meshing.frames")
     manifest = Manifest.open(run, reconstruction, manifest_settings(source, config))
     writer = _PlainWriter(run, config)
     plan = Plan.of(frames, reconstruction.frame_numbers, config, manifest, writer.paths)
@@ -73,27 +74,3 @@ class _PlainWriter:
         for path in self.paths(number):
             write_mesh(found.mesh, path)
         return self.paths(number)
-
-
-def selected_frames(text: str, n_frames: int) -> range:
-    """Returns the frames that ``start:stop:stride`` means among `n_frames`, as Python slices do.
-
-    Raises:
-        ValueError: The text is not of that form, or selects nothing.
-
-    >>> list(selected_frames("1::2", 6))
-    [1, 3, 5]
-    """
-    parts = text.split(":")
-    try:
-        numbers = [int(part) if part else None for part in parts]
-        if len(numbers) == 1 and numbers[0] is not None:
-            numbers = [numbers[0], numbers[0] + 1 or None]
-        chosen = range(n_frames)[slice(*numbers)]
-    except (TypeError, ValueError):
-        raise ValueError(
-            f"meshing.frames is '{text}'; allowed: start:stop:stride, such as 0:10:2"
-        ) from None
-    if not len(chosen):
-        raise ValueError(f"meshing.frames '{text}' selects none of the {n_frames} frames fitted")
-    return chosen

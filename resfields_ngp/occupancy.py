@@ -7,6 +7,7 @@ with distance 0 wherever something may be.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +20,7 @@ from .backends.reference import sample_distances
 from .field import Field
 from .hull import Hull
 from .hull_core import core_distances
+from .ranges import check_ranges
 from .records import FrameSlices, Rays, Samples
 from .transfers import on_device
 
@@ -46,6 +48,14 @@ class OccupancyConfig:
     """Training steps between refreshes, of one batch of frames each."""
 
     def __post_init__(self) -> None:
+        check_ranges(
+            "occupancy",
+            self,
+            core=(0.0, 1.0),
+            min_band=(0.0, math.inf),
+            stretch=(1.0, math.inf),
+            refresh_every=(1, math.inf),
+        )
         if self.band <= 0.0 or self.step <= 0.0:
             raise ValueError(
                 f"occupancy.band is {self.band} and step {self.step}; allowed: above 0"

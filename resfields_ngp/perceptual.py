@@ -45,8 +45,8 @@ class Lpips:
             return Lpips({key: found[key].float() for key in needed})
         except Exception as error:  # torch.load raises whatever its unpickler stumbles over
             raise ValueError(
-                f"{path}: not the state dict of lpips.LPIPS(net='alex') ({error}); save it with "
-                "torch.save(lpips.LPIPS(net='alex').state_dict(), path)"
+                f"{path}: not the state dict of lpips.LPIPS(net='alex') ({type(error).__name__}); "
+                "save it with torch.save(lpips.LPIPS(net='alex').state_dict(), path)"
             ) from error
 
     @torch.no_grad()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,21 +49,23 @@ class PictureFolder:
     """Depth images' units per world unit."""
 
     @staticmethod
-    def open(path: Path, cameras: Cameras, space: ModelSpace, source: str) -> PictureFolder:
-        """Opens a camera's folder; pictures of another source, size or scale are removed.
+    def open(
+        path: Path, cameras: Cameras, space: ModelSpace, made: Mapping[str, str | int]
+    ) -> PictureFolder:
+        """Opens a camera's folder; pictures made otherwise, or of other size or scale, are removed.
 
         Args:
             path: The folder, made if missing.
             cameras: The camera.
             space: Where model space lies, for the range of depths.
-            source: Names the weights.
+            made: What names the weights, and the settings that the pictures depend on.
 
         Raises:
             OSError: The folder is not writable.
         """
         scale = depth_scale(cameras, space)
         size = [cameras.width, cameras.height]
-        record = {"source": source, "size": size, "depth_scale": scale, "axes": "world"}
+        record = {**made, "size": size, "depth_scale": scale, "axes": "world"}
         if _read_record(path / "render.json") != record:
             for channel in CHANNELS:
                 shutil.rmtree(path / channel, ignore_errors=True)

@@ -5,27 +5,38 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
     TaskID,
+    TaskProgressColumn,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 if TYPE_CHECKING:
     from .training import Progress as TrainingProgress
 
 PLAIN_SECONDS = 5.0
 """Seconds between two plain lines."""
+
+
+class _BarAboveLine(Progress):
+    """A bar, and below it a line of any length: a narrow terminal wraps it and cuts neither."""
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        """Yields what is drawn, from above."""
+        yield from super().get_renderables()
+        yield from (Text(task.fields["line"]) for task in self.tasks)
 
 
 class ProgressReport:
@@ -48,8 +59,8 @@ class ProgressReport:
     def __enter__(self) -> ProgressReport:
         """Starts the live line where there is a terminal."""
         if self._console.is_terminal:
-            columns = (BarColumn(24), TimeElapsedColumn(), TextColumn("{task.fields[line]}"))
-            self._live = Progress(*columns, console=self._console, transient=False)
+            columns = (BarColumn(24), TaskProgressColumn(), TimeElapsedColumn())
+            self._live = _BarAboveLine(*columns, console=self._console, transient=False)
             self._task = self._live.add_task("training", total=1.0, line="")
             self._live.start()
         return self
@@ -108,16 +119,41 @@ class TensorBoardReport:
 
 
 @contextlib.contextmanager
-def counting(what: str, console: Console | None = None) -> Iterator[Callable[[int, int], None]]:
-    """Gives a function to call with the number done and of all; shows it on a terminal only."""
+def counting(
+    what: str,
+    console: Console | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Iterator[Callable[[int, int], None]]:
+    """Gives a function to call with the number done and of all: a bar, or lines seconds apart.
+
+    Args:
+        what: What is counted.
+        console: Where to; standard error by default.
+        clock: Seconds since any moment, for tests.
+    """
     console = console or Console(stderr=True)
     if not console.is_terminal:
-        yield lambda done, of: None
+        yield _plain_count(what, console, clock)
         return
     columns = (TextColumn(what), BarColumn(24), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as live:
         task = live.add_task(what, total=None)
         yield lambda done, of: live.update(task, completed=done, total=of)
+
+
+def _plain_count(
+    what: str, console: Console, clock: Callable[[], float]
+) -> Callable[[int, int], None]:
+    """Returns a function that prints a count where the last line, or the start, is seconds old."""
+    last = clock()
+
+    def report(done: int, of: int) -> None:
+        nonlocal last
+        if clock() - last >= PLAIN_SECONDS:
+            last = clock()
+            console.print(f"{what} {done}/{of}", highlight=False)
+
+    return report
 
 
 def line(progress: TrainingProgress) -> str:

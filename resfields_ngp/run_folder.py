@@ -113,8 +113,18 @@ class RunFolder:
         return run
 
     def settings(self) -> dict[str, Any]:
-        """Returns the table in ``config.json``."""
-        return json.loads(self.config_path.read_text())
+        """Returns the table in ``config.json``.
+
+        Raises:
+            ValueError: It is damaged.
+        """
+        try:
+            return json.loads(self.config_path.read_text())
+        except ValueError as error:
+            raise ValueError(
+                f"{self.config_path}: damaged ({error}); put back the settings of this run, or "
+                "train again with --overwrite"
+            ) from None
 
     def append_metrics(self, metrics: Mapping[str, Any]) -> None:
         """Adds one line to ``metrics.jsonl``."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal, get_args
+
+from .ranges import check_ranges
 
 Background = Literal["auto", "black", "white", "random"]
 
@@ -40,12 +43,23 @@ class ScheduleConfig:
     """CPU threads; 0 takes all."""
 
     def __post_init__(self) -> None:
-        if self.seconds <= 0.0 and self.steps <= 0:
+        at_least_0, at_least_1 = (0, math.inf), (1, math.inf)
+        check_ranges(
+            "training",
+            self,
+            seconds=at_least_0,
+            steps=at_least_0,
+            frames_per_batch=at_least_1,
+            samples_per_batch=at_least_0,
+            grid_rate=at_least_0,
+            network_rate=at_least_0,
+            final_rate=(0.0, 1.0),
+            checkpoint_every=at_least_1,
+            seed=at_least_0,
+            threads=at_least_0,
+        )
+        if self.seconds == 0.0 and self.steps == 0:
             raise ValueError("training.seconds and training.steps are both 0; give one of them")
-        for name in ("frames_per_batch", "checkpoint_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"training.{name} is {getattr(self, name)}; allowed: 1 or more")
-        _check_automatic("samples_per_batch", self.samples_per_batch)
 
 
 @dataclass(frozen=True)
@@ -70,13 +84,16 @@ class TrainingConfig(ScheduleConfig):
         if self.background not in get_args(Background):
             allowed = ", ".join(get_args(Background))
             raise ValueError(f"training.background is {self.background!r}; allowed: {allowed}")
-        _check_automatic("max_rays", self.max_rays)
+        at_least_0 = (0, math.inf)
+        check_ranges(
+            "training",
+            self,
+            max_rays=at_least_0,
+            foreground=(0.0, 1.0),
+            warmup_steps=at_least_0,
+            warmup_points=(1, math.inf),
+        )
 
     def rendered_background(self, has_masks: bool) -> float:
         """Returns the grey level that renderings lie on: black with masks, which cut them out."""
         return 1.0 if self.background == "white" and not has_masks else 0.0
-
-
-def _check_automatic(name: str, value: int) -> None:
-    if value < 0:
-        raise ValueError(f"training.{name} is {value}; allowed: 0 (automatic) or more")

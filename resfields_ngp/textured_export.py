@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .config import Config
+from .datasets.selection import select_frames
 from .flicker import measure_flicker
 from .frame_jobs import Made, Plan, check_faults, make_group, manifest_settings
 from .manifest import Manifest, read_manifest
-from .meshing import selected_frames
 from .orbit import mean_up
 from .texturing import MESH_SUFFIXES, axes, read_export
 from .usd import require_usd, write_usd_sequence
@@ -54,7 +54,7 @@ def export_textured(
     if "usd" in config.meshing.formats:
         require_usd()
     name = config.texturing.name or Path(config.capture.path).name.replace(" ", "_")
-    frames = selected_frames(config.meshing.frames, reconstruction.n_frames)
+    frames = select_frames(config.meshing.frames, reconstruction.n_frames, "meshing.frames")
     numbers = [reconstruction.frame_numbers[frame] for frame in frames]
     views = views_at(config.capture, numbers[0])
     export = Export(run, config, name, axes(mean_up([view.cameras for view in views])))

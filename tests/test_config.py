@@ -142,6 +142,27 @@ def test_a_missing_scene_and_an_unknown_preset_are_named(tmp_path: Path):
         load_config(preset="previw")
 
 
+_UNLIMITED = {"hull.slack", "residual.deviation", "meshing.level", "meshing.margin"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        name
+        for name, value in flat_items(to_table(Config()))
+        if type(value) in (int, float) and name not in _UNLIMITED
+    ],
+)
+def test_no_number_may_be_below_zero(name: str):
+    with pytest.raises(ConfigError, match=rf"{name.split('.')[-1]}.*allowed"):
+        load_config(overrides=nested({name: "-1"}))
+
+
+def test_nan_is_no_number():
+    with pytest.raises(ConfigError, match=r'losses\.mask: found "nan"; allowed: float'):
+        load_config(overrides=nested({"losses.mask": "nan"}))
+
+
 @pytest.mark.parametrize("cls", list(_config_classes()), ids=lambda cls: cls.__name__)
 def test_every_setting_is_frozen_and_documented(cls: type[Any]):
     assert cls.__dataclass_params__.frozen

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +122,20 @@ def test_finished_pictures_are_skipped(tmp_path: Path) -> None:
     assert reconstruction.field.n_evaluations == 2 * before + 33 * 33
 
 
+def test_pictures_made_with_other_settings_are_made_again(tmp_path: Path) -> None:
+    reconstruction = sphere_reconstruction(n_frames=2)
+    capture, field = capture_of(reconstruction), reconstruction.field
+    config = ImagingConfig(orbit_pictures=3, orbit_size=32, edges="mask", video=False)
+    write_renders(reconstruction, capture, tmp_path, config)
+    for changed, n_pixels in (
+        (replace(config, edges="soft"), 2 * 33 * 33),
+        (replace(config, edges="soft", orbit_pictures=4), 4 * 32 * 32),
+    ):
+        before = field.n_evaluations
+        write_renders(reconstruction, capture, tmp_path, changed)
+        assert field.n_evaluations == before + n_pixels
+
+
 def test_full_disk_leaves_whole_pictures_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -177,7 +192,7 @@ def test_ride_keeps_the_subject_in_the_middle_and_upright() -> None:
 def test_damaged_picture_is_named(tmp_path: Path) -> None:
     reconstruction = sphere_reconstruction()
     capture = capture_of(reconstruction)
-    folder = PictureFolder.open(tmp_path, capture.views[0].cameras, reconstruction.space, "")
+    folder = PictureFolder.open(tmp_path, capture.views[0].cameras, reconstruction.space, {})
     folder.file("rgb", "000000").parent.mkdir()
     folder.file("rgb", "000000").write_bytes(b"\x89PNG")
     with pytest.raises(ValueError, match="000000.png: missing or not a whole PNG"):

@@ -19,7 +19,6 @@ from resfields_ngp.meshing import (
     MeshingError,
     export_meshes,
     extract_mesh,
-    selected_frames,
 )
 
 COARSE = MeshingConfig(resolution=48)
@@ -172,10 +171,10 @@ def test_trilinear_is_exact_for_linear_grids() -> None:
     torch.testing.assert_close(trilinear(x + 2 * y - 3 * z, positions), positions @ weights)
 
 
-@pytest.mark.parametrize("text", ["a:b", "::0", "9:", "1:2:3:4"])
-def test_bad_frames_are_named(text: str) -> None:
-    with pytest.raises(ValueError, match="meshing.frames"):
-        selected_frames(text, 5)
+@pytest.mark.parametrize("text", ["a:b", "::0", "9:", "0:99", "1:2:3:4"])
+def test_bad_frames_are_named(text: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="meshing.frames: .*allowed: start:stop:stride within 0:3"):
+        export_meshes(sphere_reconstruction(n_frames=3), tmp_path, MeshingConfig(frames=text))
 
 
 @pytest.mark.parametrize(

@@ -55,12 +55,33 @@ def test_on_a_terminal_the_line_is_live():
     assert "step 50/200" in stream.getvalue()
 
 
-@pytest.mark.parametrize("is_terminal", [False, True])
-def test_counting_shows_only_on_a_terminal(is_terminal: bool):
+def test_a_narrow_terminal_cuts_neither_bar_nor_line():
     stream = io.StringIO()
-    with counting("meshes", Console(file=stream, force_terminal=is_terminal)) as report:
+    with ProgressReport(Console(file=stream, force_terminal=True, width=60)) as report:
+        report(_progress())
+    last = stream.getvalue().rpartition("25%")
+    assert "\u2501" in last[0]
+    shown = " ".join(last[2].split())
+    for part in line(_progress()).split("  "):
+        assert part in shown
+    assert "\u2026" not in shown
+
+
+def test_counting_is_live_on_a_terminal():
+    stream = io.StringIO()
+    with counting("meshes", Console(file=stream, force_terminal=True)) as report:
         report(1, 4)
-    assert ("meshes" in stream.getvalue()) == is_terminal
+    assert "1/4" in stream.getvalue()
+
+
+def test_counting_elsewhere_prints_lines_seconds_apart():
+    now = 0.0
+    stream = io.StringIO()
+    with counting("meshes", Console(file=stream), clock=lambda: now) as report:
+        for done in range(1, 21):
+            now += 0.5
+            report(done, 20)
+    assert stream.getvalue().splitlines() == ["meshes 10/20", "meshes 20/20"]
 
 
 def test_curves_are_written_only_where_tensorboard_is(

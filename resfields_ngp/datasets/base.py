@@ -28,7 +28,7 @@ class CaptureConfig:
     test_camera: str = "cam_test"
     """Held-out camera, never trained on; empty for none. Only the default one may be absent."""
     frames: str = "::"
-    """Frames to use, as start:stop:stride over the files sorted by name."""
+    """Frames to use, as start:stop:stride over the files in the order of their names' numbers."""
     use_masks: bool = True
     """Use the masks where the capture has them."""
     use_depth: bool = False
@@ -62,7 +62,7 @@ class Capture:
     test_view: View | None
     """The held-out camera."""
     frame_numbers: tuple[int, ...]
-    """The capture's own index of each frame used (position among the files sorted by name)."""
+    """The capture's own index of each frame used (position among the files in order)."""
     world_from_normalised: np.ndarray
     """(4, 4) float64 similarity from the unit sphere's space to the world (``scale_mat``)."""
     bounds: np.ndarray | None = None
@@ -86,16 +86,22 @@ class Capture:
 
 
 def check_masks(
-    views: Sequence[View], frames: Sequence[int], where: str, config: CaptureConfig
+    views: Sequence[View], test: View | None, frames: Sequence[int], where: str
 ) -> list[str]:
     """Checks that every frame's subject is seen; returns a warning for each view that lacks it.
+
+    Args:
+        views: Training cameras.
+        test: The held-out camera.
+        frames: The frames' numbers.
+        where: What an error names: the capture.
 
     Raises:
         CaptureError: A frame's mask is empty in all views, or only some cameras have masks.
     """
     masked = [view for view in views if view.masks is not None]
     if not masked:
-        return ["no masks: the whole box is fitted"] if config.use_masks else []
+        return []
     if len(masked) < len(views):
         bare = next(view.name for view in views if view.masks is None)
         raise CaptureError(
@@ -109,9 +115,14 @@ def check_masks(
             f"{where}: the masks of frame {frame} are empty in all {len(views)} training cameras; "
             "mend them or leave the frame out with frames"
         )
-    return [
+    notes = [
         f"{view.name}: the mask of frame {frame} is empty"
         for view, sees in zip(masked, seen, strict=True)
         for frame, is_seen in zip(frames, sees, strict=True)
         if not is_seen
     ]
+    if test is not None and test.masks is None:
+        notes.append(
+            f"{test.name}: held out without masks: scored with its background, which is not fitted"
+        )
+    return notes

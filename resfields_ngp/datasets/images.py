@@ -12,20 +12,22 @@ import cv2
 import numpy as np
 
 from .base import CaptureError
+from .selection import frame_order
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def list_images(folder: Path) -> list[Path]:
-    """Returns the images of a folder, sorted by name; none if there is no such folder."""
+    """Returns the images of a folder in `frame_order`; none if there is no such folder."""
     if not folder.is_dir():
         return []
-    return sorted(
+    images = (
         path
         for path in folder.iterdir()
         if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
     )
+    return sorted(images, key=frame_order)
 
 
 def read_rgba(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
@@ -54,11 +56,14 @@ def read_rgba(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
 def read_mask(path: Path) -> np.ndarray:
     """Reads a mask: (H, W) bool, True where any channel but alpha is above zero.
 
+    JPEG rings about every outline, so there it takes more than half the greatest value.
+
     Raises:
         CaptureError: It is absent, cut off or no image.
     """
-    image = decode_image(path, cv2.IMREAD_UNCHANGED)
-    return np.asarray(np.any(np.atleast_3d(image)[..., :3], axis=2))
+    image = np.atleast_3d(decode_image(path, cv2.IMREAD_UNCHANGED))[..., :3].max(axis=2)
+    threshold = image.max() // 2 if path.suffix.lower() in (".jpg", ".jpeg") else 0
+    return np.asarray(image > threshold)
 
 
 def read_depth(path: Path) -> np.ndarray:

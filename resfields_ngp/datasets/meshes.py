@@ -11,7 +11,7 @@ import trimesh
 
 from ..mesh import Mesh
 from .anime import read_anime
-from .selection import select_frames
+from .selection import frame_order, select_frames
 
 SUFFIXES = (".obj", ".ply", ".glb")
 
@@ -25,7 +25,8 @@ class MeshesConfig:
     """Which meshes."""
 
     path: str = ""
-    """A .anime file, or a folder of OBJ, PLY or GLB files, one a frame, sorted by name."""
+    """A .anime file, or a folder of OBJ, PLY or GLB files, one a frame, in the order of the
+    numbers in their names."""
     frames: str = "::"
     """Frames to use, as start:stop:stride."""
 
@@ -77,7 +78,9 @@ def load_meshes(config: MeshesConfig) -> MeshSequence:
             f"{path}: no such meshes; a .anime file or a folder of OBJ, PLY or GLB files is needed"
         )
     if path.is_dir():
-        files = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
+        files = sorted(
+            (file for file in path.iterdir() if file.suffix.lower() in SUFFIXES), key=frame_order
+        )
         if not files:
             raise MeshSequenceError(f"{path}: no meshes there; allowed: {', '.join(SUFFIXES)}")
         chosen = _selected(config, len(files))

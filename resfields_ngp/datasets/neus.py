@@ -49,14 +49,15 @@ def load_neus(config: CaptureConfig) -> Capture:
         mask_path = mask_paths[index] if mask_paths else None
         views[name] = _load_view(paths[index], mask_path, file, index, config)
     trained = tuple(views[name] for name in training)
+    held_out = views[test] if test else None
     return Capture(
         name=root.resolve().name,
         views=trained,
-        test_view=views[test] if test else None,
+        test_view=held_out,
         frame_numbers=(0,),
         world_from_normalised=common_scale_mat([file]),
         bounds=read_bounds(root / "aabb.txt"),
-        warnings=tuple(check_masks(trained, [0], str(root), config)),
+        warnings=tuple(check_masks(trained, held_out, [0], str(root))),
     )
 
 

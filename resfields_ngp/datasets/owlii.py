@@ -24,7 +24,7 @@ import numpy as np
 from ..cameras import Cameras, decompose_projection
 from .base import Capture, CaptureConfig, CaptureError, View, check_masks
 from .images import list_images, read_depth, read_mask, read_rgb_stack, read_stack
-from .selection import select_cameras, select_frames
+from .selection import frame_order, select_cameras, select_frames
 
 CAMERA_FILES = ("cameras_sphere.npz", "cameras.npz")
 
@@ -39,6 +39,8 @@ class CameraFile:
     """(n, 3, 4) float64, world to pixels."""
     scale_mats: np.ndarray
     """(n, 4, 4) float64 similarities, normalised to world."""
+    numbers: tuple[int, ...]
+    """What each frame's matrices are called in the file."""
 
     def cameras(self, frames: Sequence[int], width: int, height: int) -> Cameras:
         """Returns the cameras of some of its frames, in world units.
@@ -51,7 +53,8 @@ class CameraFile:
             try:
                 parts.append(decompose_projection(self.world_mats[frame]))
             except ValueError as error:
-                raise CaptureError(f"{self.path}: world_mat_{frame}: {error}") from error
+                key = f"world_mat_{self.numbers[frame]}"
+                raise CaptureError(f"{self.path}: {key}: {error}") from error
         intrinsics, poses = (np.stack(part) for part in zip(*parts, strict=True))
         return Cameras(intrinsics, poses, width, height)
 
@@ -73,16 +76,17 @@ def load_owlii(config: CaptureConfig) -> Capture:
         for name in (*training, *([test] if test else []))
     }
     views = tuple(_load_view(root / name, files[name], frames, config) for name in training)
+    held_out = _load_view(root / test, files[test], frames, config, True) if test else None
     clouds, notes = _find_clouds(root, n_frames, frames)
     return Capture(
         name=root.resolve().name,
         views=views,
-        test_view=_load_view(root / test, files[test], frames, config, True) if test else None,
+        test_view=held_out,
         frame_numbers=tuple(frames),
         world_from_normalised=common_scale_mat(files.values()),
         bounds=read_bounds(root / "aabb.txt"),
         clouds=clouds,
-        warnings=(*check_masks(views, frames, str(root), config), *notes),
+        warnings=(*check_masks(views, held_out, frames, str(root)), *notes),
     )
 
 
@@ -122,6 +126,9 @@ def find_camera_file(folder: Path) -> Path:
 def read_camera_file(path: Path, n_frames: int) -> CameraFile:
     """Reads ``world_mat_<i>`` and ``scale_mat_<i>`` of `n_frames` frames.
 
+    i counts from 0; where there are as many matrices as frames, their order counts instead, so that
+    a sequence cut from a longer one may keep its numbers.
+
     Raises:
         CaptureError: The file is unreadable, lacks a matrix, or one is not finite, not 4x4 or, for
             ``scale_mat``, not a similarity.
@@ -131,13 +138,15 @@ def read_camera_file(path: Path, n_frames: int) -> CameraFile:
             matrices = {key: stored[key].astype(np.float64) for key in stored.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise CaptureError(f"{path}: not a readable npz file ({error}); copy it again") from error
+    found = sorted(int(key[10:]) for key in matrices if re.fullmatch(r"world_mat_\d+", key))
+    numbers = tuple(found if len(found) == n_frames else range(n_frames))
     world_mats = np.empty((n_frames, 3, 4))
     scale_mats = np.empty((n_frames, 4, 4))
-    for frame in range(n_frames):
-        world_mats[frame] = _matrix(path, matrices, f"world_mat_{frame}", n_frames)[:3]
-        scale_mats[frame] = _matrix(path, matrices, f"scale_mat_{frame}", n_frames)
-        _check_similarity(scale_mats[frame], f"{path}: scale_mat_{frame}")
-    return CameraFile(path, world_mats, scale_mats)
+    for frame, number in enumerate(numbers):
+        world_mats[frame] = _matrix(path, matrices, f"world_mat_{number}", n_frames)[:3]
+        scale_mats[frame] = _matrix(path, matrices, f"scale_mat_{number}", n_frames)
+        _check_similarity(scale_mats[frame], f"{path}: scale_mat_{number}")
+    return CameraFile(path, world_mats, scale_mats, numbers)
 
 
 def _matrix(path: Path, matrices: dict[str, np.ndarray], key: str, n_frames: int) -> np.ndarray:
@@ -179,7 +188,8 @@ def common_scale_mat(files: Iterable[CameraFile]) -> np.ndarray:
         worst = int(differences.argmax())
         if differences[worst] > 1e-4 * np.abs(shared).max():
             raise CaptureError(
-                f"{file.path}: scale_mat_{worst} differs from scale_mat_0 of {files[0].path}; "
+                f"{file.path}: scale_mat_{file.numbers[worst]} differs from "
+                f"scale_mat_{files[0].numbers[0]} of {files[0].path}; "
                 "expected the same in all frames and cameras"
             )
     return shared
@@ -261,7 +271,7 @@ def read_bounds(path: Path) -> np.ndarray | None:
 def _find_clouds(
     root: Path, n_frames: int, frames: Sequence[int]
 ) -> tuple[tuple[Path, ...], list[str]]:
-    paths = sorted((root / "cloud").glob("*.ply"))
+    paths = sorted((root / "cloud").glob("*.ply"), key=frame_order)
     if paths and len(paths) != n_frames:
         return (), [f"{root / 'cloud'}: {len(paths)} clouds for {n_frames} frames; not used"]
     return tuple(paths[frame] for frame in frames) if paths else (), []

@@ -24,7 +24,8 @@ def place_unit_sphere(
        grown about its centre by ``aabb_scale``, becomes [-1, 1]^3.
     3. The point nearest to all optical axes (least squares) is the centre; the radius is the
        largest that a camera sees whole: distance times the sine of half the wider field of view,
-       the median over all cameras and frames.
+       the median over all cameras and frames. Cameras that follow a subject look at another point
+       at each frame: the sphere then holds those of all frames.
 
     Raises:
         CaptureError: A key does not hold what it should, or the cameras do not look at one place.
@@ -42,26 +43,49 @@ def place_unit_sphere(
         if scale <= 0 or grown <= 0:
             raise CaptureError(f"{where}: scale is {scale}; expected a number above 0")
         return _similarity((0.5 - offset) / scale, 0.5 * grown / scale), None
-    return _similarity(*_common_target(cameras, where)), None
+    return _similarity(*_seen_sphere(cameras, where)), None
 
 
-def _common_target(cameras: Sequence[Cameras], where: str) -> tuple[np.ndarray, float]:
-    """Returns the centre and radius of what all cameras look at."""
-    poses = np.concatenate([each.world_from_camera for each in cameras])
-    eyes, axes = poses[:, :3, 3], poses[:, :3, 2]
-    across = np.eye(3) - axes[:, :, None] * axes[:, None, :]
-    total = across.sum(axis=0)
-    if np.linalg.eigvalsh(total)[0] < 1e-3 * len(poses):
+def _seen_sphere(cameras: Sequence[Cameras], where: str) -> tuple[np.ndarray, float]:
+    """Returns the centre and radius of what the cameras look at, whenever that is."""
+    poses = np.stack([each.world_from_camera for each in cameras], axis=1)
+    sines = np.stack([_widest_sine(each) for each in cameras], axis=1)
+    if not _tell_depth(poses.reshape(-1, 4, 4)):
         raise CaptureError(f"{where}: the cameras look the same way, so where is unknown; add aabb")
-    centre = np.linalg.solve(total, (across @ eyes[:, :, None]).sum(axis=0)[:, 0])
-    ahead = np.einsum("ni,ni->n", centre - eyes, axes)
-    if np.median(ahead) <= 0:
+    centre, radius, is_ahead = _common_target(poses.reshape(-1, 4, 4), sines.ravel())
+    if not is_ahead:
         raise CaptureError(
-            f"{where}: the cameras look away from each other; add aabb, or check the axes "
-            "(OpenGL: x right, y up, z backward)"
+            f"{where}: the cameras look away from each other; add aabb, or check the matrices "
+            "(camera to world, OpenGL axes: x right, y up, z backward)"
         )
-    sines = np.concatenate([_widest_sine(each) for each in cameras])
-    return centre, float(np.median(np.linalg.norm(centre - eyes, axis=1) * sines))
+    if not all(_tell_depth(frame) for frame in poses):
+        return centre, radius
+    centres, radii, _ = zip(*map(_common_target, poses, sines), strict=True)
+    middle = (np.min(centres, axis=0) + np.max(centres, axis=0)) / 2
+    return middle, float((np.linalg.norm(centres - middle, axis=1) + radii).max())
+
+
+def _tell_depth(poses: np.ndarray) -> bool:
+    """Returns whether cameras (N, 4, 4) look in different enough directions to meet somewhere."""
+    return bool(np.linalg.eigvalsh(_across(poses).sum(axis=0))[0] >= 1e-3 * len(poses))
+
+
+def _across(poses: np.ndarray) -> np.ndarray:
+    """Returns the (N, 3, 3) projections along the optical axes of cameras (N, 4, 4)."""
+    axes = poses[:, :3, 2]
+    return np.eye(3) - axes[:, :, None] * axes[:, None, :]
+
+
+def _common_target(
+    poses: np.ndarray,  # (N, 4, 4) world_from_camera
+    sines: np.ndarray,  # (N,) of half the fields of view
+) -> tuple[np.ndarray, float, bool]:
+    """Returns what the cameras look at: the centre, the radius, and whether it is before them."""
+    eyes, across = poses[:, :3, 3], _across(poses)
+    centre = np.linalg.solve(across.sum(axis=0), (across @ eyes[:, :, None]).sum(axis=0)[:, 0])
+    ahead = np.einsum("ni,ni->n", centre - eyes, poses[:, :3, 2])
+    distances = np.linalg.norm(centre - eyes, axis=1)
+    return centre, float(np.median(distances * sines)), bool(np.median(ahead) > 0)
 
 
 def _widest_sine(cameras: Cameras) -> np.ndarray:

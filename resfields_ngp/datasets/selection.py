@@ -1,13 +1,27 @@
-"""Which frames and cameras of a capture are asked for."""
+"""Which frames and cameras of a capture are asked for, and which file is which frame."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 from .base import CaptureConfig, CaptureError
 
 DEFAULT_TEST_CAMERA = CaptureConfig().test_camera
+
+
+def frame_order(path: Path) -> tuple[list[str | int], str]:
+    """Returns a key that sorts files by name, with the numbers in names by their value.
+
+    For numbers padded to one length that is the order of the names.
+
+    >>> [path.name for path in sorted(map(Path, ("10.png", "9.png")), key=frame_order)]
+    ['9.png', '10.png']
+    """
+    parts: list[str | int] = list(re.split(r"(\d+)", path.stem))
+    parts[1::2] = [int(number) for number in parts[1::2]]
+    return parts, path.name
 
 
 def select_frames(slice_text: str, n_frames: int, where: str) -> list[int]:

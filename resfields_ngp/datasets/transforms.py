@@ -1,9 +1,10 @@
 """transforms.json with time, as D-NeRF, nerfstudio and instant-ngp write it.
 
 The file, or its frames one by one, give ``fl_x, fl_y, cx, cy, w, h`` or ``camera_angle_x``, and
-``k1..p2`` (see `lenses`). A frame has ``file_path`` (D-NeRF leaves out ``.png``), ``time``,
-``transform_matrix`` (camera to world, OpenGL axes), and perhaps ``mask_path``, ``camera`` and
-``depth_file_path`` (along the optical axis).
+``k1..p2`` (see `lenses`). A frame has ``file_path`` (D-NeRF leaves out ``.png``), ``time`` (also
+``frame_time``, ``timestamp``, ``timestep``, ``frame_index``; any unit), ``transform_matrix``
+(camera to world, OpenGL axes), and perhaps ``mask_path``, ``camera`` and ``depth_file_path``
+(along the optical axis).
 
 Distinct times, sorted, are the capture's frames; without any time all images show one moment.
 The images of one camera make a view: by their ``camera`` (also ``camera_name``, ``camera_label``,
@@ -30,7 +31,9 @@ from .lenses import Lens, read_lens
 from .placement import place_unit_sphere
 from .selection import DEFAULT_TEST_CAMERA, select_cameras, select_frames
 
+_TIME_KEYS = ("time", "frame_time", "timestamp", "timestep", "frame_index")
 _CAMERA_KEYS = ("camera", "camera_name", "camera_label", "camera_id")
+_PATH_KEYS = ("file_path", "mask_path", "depth_file_path")
 _PLAIN_FOLDERS = ("", ".", "images", "rgb", "rgba", "train", "test", "val")
 _WORLD_FROM_OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
 
@@ -96,15 +99,16 @@ def load_transforms(config: CaptureConfig) -> Capture:
         for name in (*training, *([test] if test else []))
     }
     trained = tuple(views[name] for name in training)
+    held_out = views[test] if test else None
     world, bounds = place_unit_sphere(fields, [view.cameras for view in trained], str(path))
     return Capture(
         name=path.resolve().parent.name,
         views=trained,
-        test_view=views[test] if test else None,
+        test_view=held_out,
         frame_numbers=tuple(frames),
         world_from_normalised=world,
         bounds=bounds,
-        warnings=(*check_masks(trained, frames, str(path), config), *notes),
+        warnings=(*check_masks(trained, held_out, frames, str(path)), *notes),
     )
 
 
@@ -132,18 +136,44 @@ def _read_shots(path: Path) -> tuple[dict[str, Any], list[Shot]]:
     if not isinstance(entries, list) or not entries:
         raise CaptureError(f'{path}: no frames; expected "frames": [{{"file_path": ...}}, ...]')
     shots = []
-    has_times = any("time" in entry for entry in entries if isinstance(entry, dict))
+    time_key = _time_key(entries)
     for index, entry in enumerate(entries):
         where = f"{path}: frame {index}"
         if not isinstance(entry, dict) or not isinstance(entry.get("file_path"), str):
             raise CaptureError(f"{where}: no file_path; expected the path of an image")
-        time = entry.get("time") if has_times else 0.0
+        time = entry.get(time_key) if time_key else 0.0
         if isinstance(time, bool) or not isinstance(time, int | float) or not np.isfinite(time):
-            raise CaptureError(f"{where}: time is {time!r}; expected a number in all frames")
-        image = _find_image(path.parent / entry["file_path"], where)
+            raise CaptureError(f"{where}: {time_key} is {time!r}; expected a number in all frames")
+        paths = {key: str(entry[key]).replace("\\", "/") for key in _PATH_KEYS if key in entry}
+        image = _find_image(path.parent / paths["file_path"], where)
         # Writers round times differently from camera to camera and from file to file.
-        shots.append(Shot(where, image, round(float(time), 6), {**fields, **entry}, path.parent))
+        merged = {**fields, **entry, **paths}
+        shots.append(Shot(where, image, round(float(time), 6), merged, path.parent))
+    if not time_key:
+        _check_one_moment(path, shots)
     return fields, shots
+
+
+def _time_key(entries: Sequence[Any]) -> str:
+    """Returns how the file spells a frame's time; empty where it has none."""
+    present = {key for entry in entries if isinstance(entry, dict) for key in entry}
+    return next((key for key in _TIME_KEYS if key in present), "")
+
+
+def _check_one_moment(path: Path, shots: Sequence[Shot]) -> None:
+    """Checks that no two images without a time are of the same camera.
+
+    Raises:
+        CaptureError: Two have one pose, so the file shows several moments and does not say which.
+    """
+    first: dict[bytes, Shot] = {}
+    for shot in shots:
+        other = first.setdefault(shot.pose.round(9).tobytes(), shot)
+        if other is not shot:
+            raise CaptureError(
+                f"{path}: {other.image.name} and {shot.image.name} are seen from the same place and"
+                f' have no time; add "time" to each frame (also read: {", ".join(_TIME_KEYS[1:])})'
+            )
 
 
 def _find_image(path: Path, where: str) -> Path:
@@ -228,7 +258,7 @@ def _read_shot_mask(
 ) -> np.ndarray:
     """Returns (H, W) bool from ``mask_path``, else from alpha: covered by half or more."""
     if "mask_path" in shot.fields:
-        path = shot.folder / str(shot.fields["mask_path"])
+        path = shot.folder / shot.fields["mask_path"]
         mask = read_mask(path)
         check_size(path, mask, width, height)
     elif alpha is not None:
@@ -242,7 +272,7 @@ def _read_shot_depth(shot: Shot, lens: Lens, width: int, height: int) -> np.ndar
     """Returns (H, W) uint16 distances along the ray; the file's are along the optical axis."""
     if "depth_file_path" not in shot.fields:
         raise CaptureError(f"{shot.where}: no depth_file_path; use_depth needs one in each frame")
-    path = shot.folder / str(shot.fields["depth_file_path"])
+    path = shot.folder / shot.fields["depth_file_path"]
     depth = read_depth(path)
     check_size(path, depth, width, height)
     columns, rows = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)

@@ -9,7 +9,7 @@ from typing import Literal
 import cv2
 import numpy as np
 
-from .selection import select_frames
+from .selection import frame_order, select_frames
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 _SEED = 42  # of the official split
@@ -131,7 +131,9 @@ def _read_video(path: Path) -> tuple[list[np.ndarray], float]:
 
 
 def _read_folder(path: Path) -> list[np.ndarray]:
-    files = sorted(f for f in path.iterdir() if f.suffix.lower() in IMAGE_SUFFIXES)
+    files = sorted(
+        (file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES), key=frame_order
+    )
     if not files:
         raise ClipError(f"{path}: no images there; allowed: {', '.join(IMAGE_SUFFIXES)}")
     frames = []

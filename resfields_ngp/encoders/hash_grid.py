@@ -7,6 +7,7 @@ coefficients inside the kernel.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..backends.base import GridSpec
+from ..ranges import check_ranges
 from ..records import between_frames
 from ..resfield import ResFieldConfig, TimeCoefficients
 from ..transfers import sent
@@ -42,9 +44,8 @@ class HashGridConfig:
     """Levels active at the start; the rest are released one by one, by `network.release_end`."""
 
     def __post_init__(self) -> None:
-        check_grid(self.n_levels, self.log2_hashmap_size, self.per_level_scale)
-        if self.n_residuals < 0:
-            raise ValueError(f"encoder.n_residuals is {self.n_residuals}; allowed: 0 (off) or more")
+        check_grid(self)
+        check_ranges("encoder", self, n_residuals=(0, math.inf))
 
 
 @dataclass(frozen=True)
@@ -69,11 +70,8 @@ class HashGrid4DConfig:
     """Levels active at the start; the rest are released one by one, by `network.release_end`."""
 
     def __post_init__(self) -> None:
-        check_grid(self.n_levels, self.log2_hashmap_size, self.per_level_scale)
-        if self.base_time_resolution < 1:
-            raise ValueError(
-                f"encoder.base_time_resolution is {self.base_time_resolution}; allowed: 1 or more"
-            )
+        check_grid(self)
+        check_ranges("encoder", self, base_time_resolution=(1, math.inf))
 
 
 def grid_spec(
@@ -97,14 +95,18 @@ def grid_spec(
     )
 
 
-def check_grid(n_levels: int, log2_hashmap_size: int, per_level_scale: float) -> None:
+def check_grid(config: Any) -> None:
     """Raises ValueError where a grid's settings are out of range."""
-    if not 1 <= n_levels <= 32:
-        raise ValueError(f"encoder.n_levels is {n_levels}; allowed: 1 to 32")
-    if not 8 <= log2_hashmap_size <= 24:
-        raise ValueError(f"encoder.log2_hashmap_size is {log2_hashmap_size}; allowed: 8 to 24")
-    if per_level_scale < 1.0:
-        raise ValueError(f"encoder.per_level_scale is {per_level_scale}; allowed: 1 or more")
+    check_ranges(
+        "encoder",
+        config,
+        n_levels=(1, 32),
+        n_features_per_level=(1, 8),
+        log2_hashmap_size=(8, 24),
+        base_resolution=(1, 1024),
+        per_level_scale=(1.0, 8.0),
+        start_levels=(0, 32),
+    )
 
 
 class Grid(Encoder):

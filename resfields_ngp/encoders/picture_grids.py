@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 
 from ..backends.base import GridSpec
+from ..ranges import check_ranges
 from .hash_grid import Grid, HashGrid, HashGrid4D, check_grid, grid_spec
 
 
@@ -35,9 +37,8 @@ class PictureGridConfig:
     """Height over width; the clip's own where a clip is fitted."""
 
     def __post_init__(self) -> None:
-        check_grid(self.n_levels, self.log2_hashmap_size, self.per_level_scale)
-        if self.n_residuals < 0:
-            raise ValueError(f"encoder.n_residuals is {self.n_residuals}; allowed: 0 (off) or more")
+        check_grid(self)
+        check_ranges("encoder", self, n_residuals=(0, math.inf))
 
 
 @dataclass(frozen=True)
@@ -66,10 +67,9 @@ class VideoGridConfig:
     """Height over width; the clip's own where a clip is fitted."""
 
     def __post_init__(self) -> None:
-        check_grid(self.n_levels, self.log2_hashmap_size, self.per_level_scale)
-        for name in ("base_time_resolution", "time_resolution"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"encoder.{name} is {getattr(self, name)}; allowed: 0 or more")
+        check_grid(self)
+        at_least_0 = (0, math.inf)
+        check_ranges("encoder", self, base_time_resolution=at_least_0, time_resolution=at_least_0)
 
 
 class PictureGrid(HashGrid):

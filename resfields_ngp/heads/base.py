@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ..backends.base import Backend
 from ..encoders import spherical_harmonics
 from ..mlp import ResFieldMlp
+from ..ranges import check_ranges
 from ..records import FrameSlices
 
 
@@ -123,6 +124,18 @@ class RadianceHead(SurfaceHead):
         backend: Backend,
     ) -> Tensor:  # (N, 3)
         """Returns colours in [0, 1]."""
+
+
+def check_colour_network(config: object) -> None:
+    """Raises ValueError where a head's settings of its colour network are out of range."""
+    check_ranges(
+        "head",
+        config,
+        view_degree=(0, 4),
+        n_geometry_features=(0, 127),
+        n_neurons=(1, 1024),
+        n_hidden_layers=(0, 16),
+    )
 
 
 def unit(

@@ -12,7 +12,7 @@ from ..backends.base import Backend, MlpSpec
 from ..mlp import ResFieldMlp
 from ..records import FrameSlices
 from ..resfield import ResFieldConfig
-from .base import Outputs, RadianceHead, network_rgbs
+from .base import Outputs, RadianceHead, check_colour_network, network_rgbs
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,7 @@ class NerfConfig:
     def __post_init__(self) -> None:
         if self.surface_density <= 0.0:
             raise ValueError(f"head.surface_density is {self.surface_density}; allowed: above 0")
-        if not 0 <= self.view_degree <= 4:
-            raise ValueError(f"head.view_degree is {self.view_degree}; allowed: 0 to 4")
+        check_colour_network(self)
 
 
 class NerfHead(RadianceHead):

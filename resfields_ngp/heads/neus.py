@@ -16,9 +16,10 @@ from torch import Tensor, nn
 
 from ..backends.base import Backend, MlpSpec
 from ..mlp import ResFieldMlp
+from ..ranges import check_ranges
 from ..records import FrameSlices
 from ..resfield import ResFieldConfig
-from .base import Outputs, RadianceHead, network_rgbs, unit
+from .base import Outputs, RadianceHead, check_colour_network, network_rgbs, unit
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,8 @@ class NeusConfig:
                 f"head.sharpness_start is {self.sharpness_start} and sharpness_end "
                 f"{self.sharpness_end}; allowed: 0 < start <= end"
             )
-        if not 0 <= self.view_degree <= 4:
-            raise ValueError(f"head.view_degree is {self.view_degree}; allowed: 0 to 4")
+        check_ranges("head", self, cosine_anneal=(0.0, 1.0), distance_scale=(1e-6, math.inf))
+        check_colour_network(self)
 
 
 class NeusHead(RadianceHead):

@@ -6,6 +6,7 @@ import zlib
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from tiny_capture import (
@@ -79,6 +80,19 @@ def test_cameras_come_back_in_world_units(root):
         assert np.allclose(view.cameras.world_from_camera, expected.world_from_camera, atol=1e-8)
 
 
+def test_matrices_may_keep_the_numbers_of_a_longer_sequence(root):
+    expected = load(root)
+    for name in NAMES:
+        path = root / name / "cameras_sphere.npz"
+        with np.load(path) as stored:
+            kinds = {key: key.rsplit("_", 1) for key in stored.files}
+            moved = {f"{kind}_{int(i) + 98}": stored[key] for key, (kind, i) in kinds.items()}
+        np.savez(path, **moved)
+    for view, same in zip(load(root).views, expected.views, strict=True):
+        assert np.array_equal(view.cameras.world_from_camera, same.cameras.world_from_camera)
+        assert np.array_equal(view.cameras.intrinsics, same.cameras.intrinsics)
+
+
 def test_normalised_points_project_as_the_official_product_says(root):
     capture = load(root)
     points = np.random.default_rng(0).uniform(-0.5, 0.5, (20, 3))
@@ -98,6 +112,21 @@ def test_a_slice_takes_images_cameras_and_clouds_of_the_same_frames(root):
     assert np.array_equal(capture.test_view.images, tiny_images(0)[0][[1, 3]])
     expected = tiny_cameras(0).frame_subset([1, 3])
     assert np.allclose(capture.test_view.cameras.intrinsics, expected.intrinsics, atol=1e-6)
+
+
+def test_frames_follow_the_numbers_in_names_however_many_digits(root):
+    expected = load(root, use_depth=True)
+    for folder in (root / name / part for name in NAMES for part in ("rgb", "mask", "depth")):
+        for number, path in enumerate(sorted(folder.iterdir()), start=8):
+            path.rename(path.with_name(f"frame{number}.png"))
+    for number, path in enumerate(sorted((root / "cloud").iterdir()), start=8):
+        path.rename(path.with_name(f"{number}.ply"))
+    capture = load(root, use_depth=True)
+    for view, same in zip(capture.views, expected.views, strict=True):
+        assert np.array_equal(view.images, same.images)
+        assert np.array_equal(view.masks, same.masks)
+        assert np.array_equal(view.depths, same.depths)
+    assert [path.stem for path in capture.clouds] == ["8", "9", "10", "11"]
 
 
 def test_cameras_are_taken_in_the_order_named(root):
@@ -141,9 +170,24 @@ def test_depths_are_read_or_not(root, use_depth):
 def test_without_mask_folders_there_are_no_masks(root):
     for name in NAMES:
         shutil.rmtree(root / name / "mask")
-    capture = load(root)
-    assert not capture.has_masks
-    assert "no masks" in capture.warnings[0]
+    assert not load(root).has_masks
+
+
+def test_a_held_out_camera_without_masks_is_a_warning(root):
+    shutil.rmtree(root / "cam_test" / "mask")
+    assert "cam_test: held out without masks" in load(root).warnings[0]
+
+
+def test_masks_as_jpeg_lose_the_rings_about_their_outline(root):
+    mask = np.zeros((HEIGHT, WIDTH), np.uint8)
+    mask[5:13, 7:15] = 255
+    for path in (root / "cam_train_1" / "mask").iterdir():
+        path.unlink()
+        cv2.imwrite(str(path.with_suffix(".jpg")), mask, [cv2.IMWRITE_JPEG_QUALITY, 60])
+    rings = cv2.imread(str(root / "cam_train_1" / "mask" / "000000.jpg"), cv2.IMREAD_GRAYSCALE)
+    assert ((rings > 0) & (mask == 0)).any()
+    view = load(root, cameras=("cam_train_1",)).views[0]
+    assert np.array_equal(view.masks[0], mask > 0)
 
 
 def test_alpha_is_the_mask_where_there_is_none(root):

@@ -105,6 +105,19 @@ def test_the_centre_is_what_the_cameras_look_at(root):
     assert capture.world_from_normalised[0, 0] == pytest.approx(expected)
 
 
+def test_the_sphere_holds_a_subject_that_all_cameras_follow(root):
+    still = load(root / "transforms.json", frames="1:3").world_from_normalised
+    frames, walk = entries(), np.array([30.0, 0.0, 12.0])
+    for each in frames:
+        pose = np.array(each["transform_matrix"])
+        pose[:3, 3] += walk * each["time"]
+        each["transform_matrix"] = pose.tolist()
+    write(root, frames)
+    world = load(root / "transforms.json").world_from_normalised
+    assert np.allclose(world[:3, 3], still[:3, 3] + walk / 2, atol=1e-6)
+    assert np.isclose(world[0, 0], still[0, 0] + np.linalg.norm(walk) / 2, rtol=0.05)
+
+
 def test_a_box_in_the_file_places_the_sphere(root):
     write(root, entries(), aabb=[[1, -2, 0], [5, 0, 4]])
     capture = load(root / "transforms.json")
@@ -166,6 +179,30 @@ def test_without_times_all_images_show_one_moment(root):
     write(root, frames)
     capture = load(root / "transforms.json")
     assert capture.n_frames == 1 and len(capture.views) == 3
+
+
+@pytest.mark.parametrize("key", ["frame_time", "timestamp", "timestep", "frame_index"])
+def test_time_may_be_spelled_otherwise(root, key):
+    frames = entries()
+    for each in frames:
+        each[key] = 1.7e9 + 0.04 * each.pop("time")
+    write(root, frames)
+    capture = load(root / "transforms.json")
+    assert capture.n_frames == N_FRAMES
+    assert np.array_equal(capture.views[0].images, tiny_images(1)[0])
+
+
+def test_several_moments_without_times_are_refused(root):
+    frames = entries()
+    for each in frames:
+        del each["time"]
+    write(root, frames)
+    assert 'add "time" to each frame' in refusal(root / "transforms.json")
+
+
+def test_paths_may_be_written_as_on_windows(root):
+    write(root, [each | {"file_path": each["file_path"].replace("/", "\\")} for each in entries()])
+    assert np.array_equal(load(root / "transforms.json").views[0].images, tiny_images(1)[0])
 
 
 def test_views_are_told_apart_by_camera_or_by_order(root):

@@ -130,7 +130,8 @@ class Check:
 
         for backend in self.backends:
             trainer: Trainer = _trainer(self.options, backend)
-            compile_kernels(trainer)
+            if not self.options.interpret:
+                compile_kernels(trainer)
             n_warm, n_steps = (0, 1) if self.options.interpret else (60, 30)
             for _ in range(n_warm):
                 trainer.advance()

@@ -14,7 +14,8 @@ ARG TCNN_COMMIT=6ee3546bda615f51abe684ce9edefeb414689135
 ARG NERFACC_VERSION=0.5.3
 ENV PATH=/opt/venv/bin:$PATH PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN apt-get update \
- && apt-get install -y --no-install-recommends git ninja-build python3-dev python3-venv \
+ && apt-get install -y --no-install-recommends \
+      build-essential ca-certificates git ninja-build python3-dev python3-venv \
  && rm -rf /var/lib/apt/lists/*
 RUN python3 -m venv /opt/venv
 WORKDIR /src
@@ -34,7 +35,8 @@ RUN mkdir /wheels \
       && pip install --no-deps /wheels/*.whl; \
     fi
 COPY resfields_ngp ./resfields_ngp
-RUN pip install -c constraints.txt .
+# torch itself says which Triton it wants; the one that is pinned goes with its CPU build.
+RUN grep -v '^triton==' constraints.txt > locked.txt && pip install -c locked.txt .
 
 # Libraries without compilers; tinycudann's JIT fusion links against nvrtc.
 FROM nvidia/cuda:${CUDA}-runtime-ubuntu${UBUNTU}

@@ -19,6 +19,10 @@ _TINYCUDANN = "git+https://github.com/NVlabs/tiny-cuda-nn/#subdirectory=bindings
 _NERFACC = "git+https://github.com/nerfstudio-project/nerfacc.git@v0.5.3"
 
 
+COMPILER_LINE = "apt-get install gcc libc6-dev python3-dev"
+"""The command that installs what Triton builds its launchers with."""
+
+
 @dataclass(frozen=True)
 class Finding:
     """One thing that was looked at."""
@@ -131,19 +135,24 @@ def nerfacc_line(capability: str) -> str:
     return f"{architecture}{pip} {_NERFACC}"
 
 
-def _compiler(gpu: _Gpu | None) -> Finding:
-    """Looks for what Triton builds its launchers with, at a kernel's first run."""
-    name, line = "C compiler", "apt-get install gcc libc6-dev python3-dev"
+def missing_compiler() -> str:
+    """Returns what Triton lacks to build its launchers, at a kernel's first run; empty: nothing."""
     compiler = os.environ.get("CC") or next(filter(shutil.which, ("clang", "gcc", "cc")), "")
     header = Path(sysconfig.get_path("include")) / "Python.h"
-    if compiler and shutil.which(compiler) and header.is_file():
-        return Finding(name, "works", f"{compiler}, for Triton's launchers")
+    if not compiler:
+        return "no C compiler"
+    if not shutil.which(compiler):
+        return f"CC names {compiler}, which is not there"
+    return "" if header.is_file() else f"{header} is not there"
+
+
+def _compiler(gpu: _Gpu | None) -> Finding:
+    reason = missing_compiler()
+    if not reason:
+        return Finding("C compiler", "works", "for Triton's launchers")
     if gpu is None:
-        return Finding(name, "unneeded", "Triton builds its launchers with one, on a CUDA GPU")
-    missing = f"{header} is not there" if compiler and shutil.which(compiler) else "none found"
-    if compiler and not shutil.which(compiler):
-        missing = f"CC names {compiler}, which is not there"
-    return Finding(name, "missing", f"{missing}; Triton builds its launchers with it", line)
+        return Finding("C compiler", "unneeded", "Triton builds its launchers with one, on a GPU")
+    return Finding("C compiler", "missing", f"{reason}; for Triton's launchers", COMPILER_LINE)
 
 
 def _cuda_packages(gpu: _Gpu | None) -> Iterator[Finding]:

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from scipy import ndimage
 from torch import Tensor, nn
+from torch.nn.functional import max_pool3d
 
 from .backends.base import Backend
 from .backends.reference import sample_distances
@@ -183,20 +184,43 @@ class Occupancy(nn.Module):
                 cells = chosen.nonzero()
                 distances[chosen] = field.sdfs((cells + 0.5) / self.resolution, frame)
             if not field.head.n_tangents:
-                self.distances[frame] = self._distance_to_dense(distances, frame)
+                dense = distances < self.config.max_step * 2.0
+                dense &= self.hull[frame] < self.margin
+                measure = distances_to if field.backend.is_asynchronous else _distances_by_scipy
+                distances.copy_(measure(dense))
 
     def _centres(self) -> Tensor:
         """Returns (G^3, 3) centres of all cells, model space."""
         axis = torch.arange(self.resolution, device=self.distances.device) + 0.5
         return torch.cartesian_prod(axis, axis, axis) / self.resolution
 
-    def _distance_to_dense(self, levels: Tensor, frame: int) -> Tensor:
-        """Returns 0 in and next to cells with some density, elsewhere the distance to them."""
-        occupied = (
-            ((levels < self.config.max_step * 2.0) & (self.hull[frame] < self.margin)).cpu().numpy()
-        )
-        occupied = np.asarray(ndimage.binary_dilation(occupied), bool)
-        if not occupied.any():
-            return torch.zeros_like(levels)
-        away = np.asarray(ndimage.distance_transform_edt(~occupied)) / self.resolution
-        return torch.from_numpy(away.astype(np.float32)).to(levels.device)
+
+def distances_to(occupied: Tensor) -> Tensor:
+    """Returns 0 in and next to occupied cells of (G, G, G), elsewhere the distance to those.
+
+    In units of the grid's side; 0 everywhere where nothing is occupied. Exact, one axis after the
+    other, from each cell to each of its row: what a device does at once.
+    """
+    resolution = occupied.shape[0]
+    near = occupied.float()[None]
+    sides = ((3, 1, 1), (1, 3, 1), (1, 1, 3))
+    pads = [tuple(side // 2 for side in kernel) for kernel in sides]
+    pooled = [max_pool3d(near, kernel, 1, pad) for kernel, pad in zip(sides, pads, strict=True)]
+    squares = (torch.stack(pooled).amax(0)[0] < 0.5) * 4.0 * resolution**2
+    cells = torch.arange(resolution, dtype=torch.float32, device=occupied.device)
+    between = (cells[:, None] - cells[None, :]).square()
+    for axis in range(3):
+        rows = squares.movedim(axis, -1)
+        parts = rows.flatten(0, 1).split(max(1, (1 << 24) // resolution**2))
+        lowest = torch.cat([(part[:, None, :] + between).amin(2) for part in parts])
+        squares = lowest.view(rows.shape).movedim(-1, axis)
+    return torch.where(occupied.any(), squares.sqrt() / resolution, 0.0)
+
+
+def _distances_by_scipy(occupied: Tensor) -> Tensor:
+    """Does what `distances_to` does, on one CPU core sooner."""
+    dilated = np.asarray(ndimage.binary_dilation(occupied.cpu().numpy()), bool)
+    if not dilated.any():
+        return torch.zeros(occupied.shape)
+    away = np.asarray(ndimage.distance_transform_edt(~dilated)) / occupied.shape[0]
+    return torch.from_numpy(away.astype(np.float32))

@@ -1,7 +1,8 @@
 #!/usr/bin/env python
 """Checks and measures the GPU backends on this machine: one JSON, one page, under eight minutes.
 
-Parts: parity (values and gradients against `reference`), kernels (ms, samples/s, floors), step (a
+Parts: parity (values and gradients against `reference`; a field that each backend learnt a little,
+seen by all of them), kernels (ms, samples/s, floors), step (a
 whole training step, its waits for the device), training (60 s of a capture: PSNR, Chamfer, peak
 memory, the checkpoint's picture on every backend). What is done is kept, whatever happens later.
 ``--interpret`` runs everything tiny on a CPU, in Triton's interpreter; its times mean nothing.
@@ -10,6 +11,7 @@ memory, the checkpoint's picture on every backend). What is done is kept, whatev
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
 import json
 import os
 import platform
@@ -25,7 +27,9 @@ from typing import Any
 
 from benchmarking import ROOT
 
-PARTS = ("parity", "kernels", "step", "training")
+SHARES = {"parity": 0.15, "kernels": 0.35, "step": 0.15, "training": 1.0}
+"""Parts of the check, and of the time that each may take; the last takes what is left."""
+PARTS = tuple(SHARES)
 SIZES = [(1 << power, frames) for power in (16, 18, 20) for frames in (1, 4, 16)]
 
 
@@ -34,7 +38,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns 4 without a device.
     """
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    parts = options.parts.split(",")
+    if unknown := set(parts) - set(PARTS):
+        parser.error(f"--parts: unknown {', '.join(unknown)}; allowed: {', '.join(PARTS)}")
     if options.interpret:
         os.environ["TRITON_INTERPRET"] = "1"
     import torch
@@ -43,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("gpu_check: error: torch sees no CUDA GPU here; --interpret tries it on a CPU")
         return 4
     check = Check(options)
-    for part in options.parts.split(","):
+    for part in parts:
         check.run(part)
     if options.page and not options.interpret:
         options.page.write_text(page(check.found))
@@ -76,11 +84,13 @@ class Check:
 
     def run(self, part: str) -> None:
         """Runs a part as far as the time allows; an error ends the part only."""
+        limit = self.options.limit
+        until = min(time.monotonic() + limit * SHARES[part], self.begun + limit)
         try:
             for entry in getattr(self, f"_{part}")():
                 self.found.setdefault(part, []).append(entry)
                 self.save()
-                if time.monotonic() - self.begun > self.options.limit:
+                if time.monotonic() > until:
                     self.found["errors"].append(f"{part}: out of time")
                     break
         except Exception as error:  # the other parts still say something
@@ -99,8 +109,10 @@ class Check:
 
     def _parity(self):
         from benchmarking.gpu_kernels import parity
+        from benchmarking.gpu_training import pictures
 
         yield from parity(self.backends, self.device, self.options.interpret)
+        yield from pictures(self.options, self.backends, self.device)
 
     def _kernels(self):
         from benchmarking.gpu_kernels import times
@@ -118,7 +130,8 @@ class Check:
 
         for backend in self.backends:
             trainer: Trainer = _trainer(self.options, backend)
-            compile_kernels(trainer)
+            if not self.options.interpret:
+                compile_kernels(trainer)
             n_warm, n_steps = (0, 1) if self.options.interpret else (60, 30)
             for _ in range(n_warm):
                 trainer.advance()
@@ -185,30 +198,52 @@ def machine(device: Any) -> dict[str, Any]:
     )
     name = platform.processor() or platform.machine()
     if device.type == "cuda":
-        name = torch.cuda.get_device_name()
+        properties = torch.cuda.get_device_properties(device)
+        name = f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB"
+        name += f", compute capability {properties.major}.{properties.minor}"
     return {
         "device": name,
         "torch": torch.__version__,
         "triton": triton.__version__,
         "cuda": torch.version.cuda,
+        "driver": _driver() if device.type == "cuda" else None,
+        **{package: _version(package) for package in ("tinycudann", "nerfacc")},
+        "python": platform.python_version(),
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "commit": commit.stdout.strip() or "unknown",
     }
 
 
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _driver() -> str | None:
+    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.splitlines()[0].strip()
+
+
 def page(found: dict[str, Any]) -> str:
     """Returns a page of Markdown: what ran, in tables."""
-    head = "device", "date", "commit", "torch", "triton", "cuda"
+    head = ("device", "date", "commit", "torch", "triton", "tinycudann", "nerfacc", "cuda")
+    head += ("driver", "python")
     lines = ["# GPU", "", ", ".join(f"{name} {found[name]}" for name in head), ""]
     lines += [f"- {text}" for text in found["missing"] + found["errors"]]
     for part in PARTS:
         entries = found.get(part, [])
         if entries:
-            columns = list(entries[0])
+            columns = list(dict.fromkeys(name for entry in entries for name in entry))
             lines += ["", f"## {part.capitalize()}", "", "| " + " | ".join(columns) + " |"]
             lines.append("|" + "---|" * len(columns))
             for entry in entries:
-                lines.append("| " + " | ".join(str(entry.get(name)) for name in columns) + " |")
+                lines.append("| " + " | ".join(str(entry.get(name, "")) for name in columns) + " |")
     return "\n".join(lines) + "\n"
 
 

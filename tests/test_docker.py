@@ -86,6 +86,20 @@ def test_the_gpu_image_builds_for_listed_architectures_without_a_gpu_or_without_
     assert "-devel-" in stages[0] and "-runtime-" in stages[1]
 
 
+def test_the_gpu_image_pins_everything_but_the_triton_that_torch_pins(tmp_path: Path):
+    runs = [a for name, a in instructions(ROOT / "docker" / "gpu.Dockerfile") if name == "RUN"]
+    (line,) = (arguments for arguments in runs if "locked.txt" in arguments)
+    shutil.copy(ROOT / "constraints.txt", tmp_path)
+    made, _, install = line.partition(" && ")
+    subprocess.run(["bash", "-c", made], cwd=tmp_path, check=True)
+    dropped = set((tmp_path / "constraints.txt").read_text().splitlines()) - set(
+        (tmp_path / "locked.txt").read_text().splitlines()
+    )
+    assert [pin.partition("==")[0] for pin in dropped] == ["triton"]
+    assert install == "pip install -c locked.txt ."
+    assert any("grep '^torch==' constraints.txt" in arguments for arguments in runs)
+
+
 def test_architectures_are_written_as_torch_wants_them():
     text = (ROOT / "docker" / "gpu.Dockerfile").read_text()
     (command,) = re.findall(r"sed -E '[^']+'", text)

@@ -24,12 +24,19 @@ def check(out: Path, *options: str) -> tuple[subprocess.CompletedProcess, dict]:
 
 @pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
 def test_kernels_are_compared_and_timed_interpreted_and_what_was_found_is_kept(tmp_path: Path):
-    done, found = check(tmp_path / "found.json", "--interpret", "--parts", "parity,kernels")
+    done, found = check(
+        tmp_path / "found.json", "--interpret", "--limit", "3000", "--parts", "parity,kernels"
+    )
     assert done.returncode == 0 and not found["errors"], found.get("errors", done.stderr)
-    assert {entry["kernel"] for entry in found["parity"]} == {"hash_grid", "mlp"}
+    kernels = {"hash_grid", "mlp", "composite", "accumulate", "march"}
+    assert {entry["kernel"] for entry in found["kernels"]} == kernels
+    compared = {entry["kernel"] for entry in found["parity"]}
+    assert compared == kernels | {
+        f"picture of a checkpoint by {name}" for name in ("reference", "triton")
+    }
     assert all(entry["agrees"] for entry in found["parity"])
     assert {entry["backend"] for entry in found["kernels"]} == {"triton", "reference"}
-    assert all(entry["floor_ms"] > 0 for entry in found["kernels"])
+    assert all(e["floor_ms"] > 0 for e in found["kernels"] if e["kernel"] != "march")
     assert "## Parity" in done.stdout and "## Kernels" in done.stdout
 
 
@@ -39,6 +46,11 @@ def test_when_time_is_up_a_part_ends_and_keeps_what_it_has(tmp_path: Path):
     done, found = check(tmp_path / "found.json", *options)
     assert done.returncode == 1 and found["errors"] == ["parity: out of time"]
     assert len(found["parity"]) == 1
+
+
+def test_an_unknown_part_is_refused(tmp_path: Path):
+    done, found = check(tmp_path / "found.json", "--interpret", "--parts", "kernel")
+    assert done.returncode == 2 and "allowed: parity, kernels, step, training" in done.stderr
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")

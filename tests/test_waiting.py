@@ -29,7 +29,7 @@ from resfields_ngp.field import Field, NetworkConfig
 from resfields_ngp.heads import NeusConfig
 from resfields_ngp.losses import LossConfig
 from resfields_ngp.motion import MOTIONS, MotionConfig
-from resfields_ngp.occupancy import OccupancyConfig
+from resfields_ngp.occupancy import OccupancyConfig, _distances_by_scipy, distances_to
 from resfields_ngp.resfield import ResFieldConfig
 from resfields_ngp.schedules import TrainingConfig
 from resfields_ngp.step import hull_step
@@ -148,8 +148,9 @@ def test_a_step_waits_for_nothing_but_the_march(motion: str, head: str):
     assert found[0] >= ({"silhouette", "curvature"} if head == "neus" else {"distortion"})
 
 
-def test_what_is_looked_at_now_and_then_is_fetched_at_once():
-    trainer = trainer_of(field_of(), ALL_LOSSES)
+@pytest.mark.parametrize("head", ["neus", "nerf"])
+def test_what_is_looked_at_now_and_then_is_fetched_at_once(head: str):
+    trainer = trainer_of(field_of(head=head), ALL_LOSSES)
     trainer.advance()
     with counted() as waits:
         for _ in range(20):  # a refresh of the occupancy and a look at the losses
@@ -200,11 +201,20 @@ def test_lost_rays_that_are_drawn_pull_like_all_of_them():
     assert losses[1] > 0.0 and torch.allclose(losses[0], losses[1], rtol=0.05)
 
 
-def test_a_refresh_of_all_cells_is_that_of_the_chosen_ones():
+@pytest.mark.parametrize("n_occupied", [0, 1, 40])
+def test_distances_measured_at_once_are_scipys(n_occupied: int):
+    occupied = torch.zeros(12**3, dtype=torch.bool)
+    occupied[torch.randperm(12**3, generator=seeded())[:n_occupied]] = True
+    occupied = occupied.view(12, 12, 12)
+    assert torch.allclose(distances_to(occupied), _distances_by_scipy(occupied), atol=1e-6)
+
+
+@pytest.mark.parametrize("head", ["neus", "nerf"])
+def test_a_refresh_of_all_cells_is_that_of_the_chosen_ones(head: str):
     found = []
     for backend in (Device(), CpuBackend("cpu")):
         occupancy = ball_occupancy(OccupancyConfig())
-        occupancy.refresh(small_field(backend), (0, 2), 0.5, seeded())
+        occupancy.refresh(small_field(backend, head), (0, 2), 0.5, seeded())
         found.append(occupancy.distances)
     assert torch.allclose(found[0], found[1], atol=1e-6)
     assert not torch.equal(found[0], ball_occupancy(OccupancyConfig()).distances)

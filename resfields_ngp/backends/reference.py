@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import functools
 from itertools import pairwise
 
 import torch
@@ -161,6 +161,10 @@ def _shares(fractions: Tensor) -> list[tuple[Tensor, Tensor]]:
     return [(1.0 - upper, upper) for upper in fractions.unbind(1)]
 
 
+def _product(factors: list[Tensor]) -> Tensor:
+    return functools.reduce(Tensor.mul, factors)
+
+
 def _corner_weights(positions: Tensor, scale: float) -> tuple[Tensor, Tensor, Tensor]:
     """Returns trilinear weights (N, 8), their derivatives (N, 3, 8) and the corners (N, 8, 3).
 
@@ -174,9 +178,9 @@ def _corner_weights(positions: Tensor, scale: float) -> tuple[Tensor, Tensor, Te
     for corner in _CORNERS[: 2**n_dims]:
         sides = corner[:n_dims]
         factors = [shares[axis][side] for axis, side in enumerate(sides)]
-        weights.append(math.prod(factors))
+        weights.append(_product(factors))
         slopes = [(2 * side - 1) * scale for side in sides]
-        others = [math.prod(factors[:axis] + factors[axis + 1 :]) for axis in range(n_dims)]
+        others = [_product(factors[:axis] + factors[axis + 1 :]) for axis in range(n_dims)]
         tangents.append(torch.stack([o * s for o, s in zip(others, slopes, strict=True)], dim=1))
         corners.append(torch.stack([x + side for x, side in zip(lowest, sides, strict=True)], 1))
     return torch.stack(weights, 1), torch.stack(tangents, 2), torch.stack(corners, 1)

@@ -11,15 +11,21 @@ import torch
 from torch import Tensor
 
 from resfields_ngp.backends import Backend, GridSpec, MlpSpec, open_backend
-from resfields_ngp.records import FrameSlices
+from resfields_ngp.records import FrameSlices, Rays, Samples
 
 GRID = GridSpec(12, 2, 4, 15, 8, 1.35)
 """Twelve levels of a base and three residuals, two features each."""
+PER_RAY = 16
+"""Samples of a ray."""
 SMALL_GRID = GridSpec(3, 2, 4, 7, 4, 2.0)
 NETWORK = MlpSpec(GRID.n_features + 3, 16, 64, 2)
 SMALL_NETWORK = MlpSpec(9, 16, 32, 1)
 TOLERANCES = {"triton": 5e-3, "tcnn": 6e-2}
 """Of the norm: half-precision operands; tcnn's derivatives are differences besides."""
+
+
+_MOST_SECONDS = 0.3
+"""Of one measurement, as far as plain torch lets it."""
 
 
 class Case:
@@ -39,6 +45,14 @@ class Case:
         self.table = normal(*self.grid.table_shape) * 0.1
         self.jets = normal(n_rows, 4, self.network.n_inputs)
         self.weights = normal(n_frames, self.network.n_weights) * self.network.n_neurons**-0.5
+        self.ray_indices = torch.arange(n_rows, device=device) // PER_RAY
+        self.step = 0.04 if small else 0.005
+        # Opacities and lengths of samples alike.
+        self.lengths = torch.rand(n_rows, generator=generator).to(device)
+        self.values = normal(n_rows, 7)
+        axis = (torch.arange(32) + 0.5) / 32 - 0.5
+        away = torch.cartesian_prod(axis, axis, axis).norm(dim=1).view(1, 32, 32, 32)
+        self.distances = (away - 0.3).expand(n_frames, -1, -1, -1).contiguous().to(device)
 
     def kernels(self, backend: Backend, n_tangents: int) -> dict[str, tuple[Callable, list]]:
         """Returns each kernel as a function of its differentiable inputs, and those."""
@@ -56,11 +70,36 @@ class Case:
             "mlp": (mlp, [jets, self.weights]),
         }
 
+    def ray_kernels(self, backend: Backend) -> dict[str, tuple[Callable, list]]:
+        """Returns compositing and sums along rays, as `kernels` does."""
+        n_rays = -(-self.slices.n_rows // PER_RAY)
+        samples = Samples(self.ray_indices, self.lengths, self.lengths, self.slices)
+
+        def composite(alphas: Tensor) -> Tensor:
+            return backend.composite(alphas, samples, n_rays)
+
+        def accumulate(weights: Tensor, values: Tensor) -> Tensor:
+            return backend.accumulate(weights, values, self.ray_indices, n_rays)
+
+        return {
+            "composite": (composite, [self.lengths]),
+            "accumulate": (accumulate, [self.lengths, self.values]),
+        }
+
+    def march(self, backend: Backend) -> Samples:
+        """Walks `PER_RAY` times fewer rays than rows through shells of balls."""
+        offsets = tuple(offset // PER_RAY for offset in self.slices.offsets)
+        n_rays = offsets[-1]
+        origins = self.positions[:n_rays] * torch.tensor([1.0, 1.0, 0.0]).to(self.positions)
+        directions = torch.tensor([0.0, 0.0, 1.0]).to(self.positions).expand(n_rays, 3).contiguous()
+        rays = Rays(origins - directions, directions, FrameSlices(self.slices.frames, offsets))
+        return backend.march(rays, self.distances, 6 * self.step, self.step, 1.0, None)
+
 
 def parity(backends: list[Backend], device: torch.device, small: bool) -> Iterator[dict[str, Any]]:
     """Yields how far each backend is from `reference` in values and gradients, by the norm."""
     reference = open_backend("reference", device.type)
-    sizes = [(200, 1), (150, 3)] if small else [(1, 1), (10_000, 1), (10_001, 7)]
+    sizes = [(40, 1), (50, 3)] if small else [(1, 1), (10_000, 1), (10_001, 7)]
     for n_rows, n_frames in sizes:
         case = Case(n_rows, n_frames, device, small)
         for backend in backends:
@@ -70,16 +109,16 @@ def parity(backends: list[Backend], device: torch.device, small: bool) -> Iterat
                     if backend.name == "tcnn" and name == "hash_grid" and n_tangents:
                         continue  # differences over half a cell are another quantity
                     pairs = zip(_run(kernel, inputs), _run(expected[name][0], inputs), strict=True)
-                    errors = [float((a - b).norm() / b.norm().clamp(min=1e-20)) for a, b in pairs]
-                    yield {
-                        "backend": backend.name,
-                        "kernel": name,
-                        "rows": n_rows,
-                        "frames": n_frames,
-                        "tangents": n_tangents,
-                        "errors": [float(f"{error:.2e}") for error in errors],
-                        "agrees": max(errors) < TOLERANCES[backend.name],
-                    }
+                    yield _compared(backend, name, case, n_tangents, [_error(*p) for p in pairs])
+            expected = case.ray_kernels(reference)
+            for name, (kernel, inputs) in case.ray_kernels(backend).items():
+                pairs = zip(_run(kernel, inputs), _run(expected[name][0], inputs), strict=True)
+                yield _compared(backend, name, case, 0, [_error(*p) for p in pairs])
+            ways = [_ways(case.march(each), n_rows // PER_RAY) for each in (backend, reference)]
+            # A step more or less at either end of the way through the band.
+            off = float((ways[0] - ways[1]).abs().max()) if n_rows >= PER_RAY else 0.0
+            allowed = 2.02 * case.step / TOLERANCES[backend.name]
+            yield _compared(backend, "march", case, 0, [off / allowed])
 
 
 def times(
@@ -90,30 +129,70 @@ def times(
     for n_rows, n_frames in sizes:
         case = Case(n_rows, n_frames, device, small)
         for backend in backends:
-            for name, (kernel, inputs) in case.kernels(backend, 3).items():
-                leaves = [tensor.clone().requires_grad_() for tensor in inputs]
-                outputs = kernel(*leaves)
-                gradients = torch.randn_like(outputs)
-                forward = _milliseconds(lambda k=kernel, i=leaves: k(*i), device, small)
-                backward = _milliseconds(
-                    lambda o=outputs, i=leaves, g=gradients: torch.autograd.grad(
-                        o, i, g, retain_graph=True
-                    ),
-                    device,
-                    small,
-                )
+            kernels = case.kernels(backend, 3) | case.ray_kernels(backend)
+            for name, (kernel, inputs) in kernels.items():
+                entry = {"backend": backend.name, "kernel": name, "rows": n_rows}
+                entry["frames"] = n_frames
+                try:
+                    taken = _taken(kernel, inputs, device, small)
+                except torch.OutOfMemoryError:
+                    yield entry | {"forward_ms": "out of memory"}
+                    continue
                 floor = _floor(case, name, bandwidth, rate)
-                yield {
-                    "backend": backend.name,
-                    "kernel": name,
-                    "rows": n_rows,
-                    "frames": n_frames,
-                    "forward_ms": round(forward, 4),
-                    "backward_ms": round(backward, 4),
-                    "samples_per_second": round(1e3 * n_rows / (forward + backward)),
+                yield entry | {
+                    "forward_ms": round(taken[0], 4),
+                    "backward_ms": round(taken[1], 4),
+                    "samples_per_second": round(1e3 * n_rows / sum(taken)),
                     "floor_ms": round(floor, 4),
-                    "part_of_floor": round(floor / (forward + backward), 3),
+                    "part_of_floor": round(floor / sum(taken), 3),
                 }
+            forward = _milliseconds(lambda b=backend, c=case: c.march(b), device, small)
+            entry = {"backend": backend.name, "kernel": "march", "rows": n_rows}
+            entry |= {"frames": n_frames, "forward_ms": round(forward, 4)}
+            n_samples = case.march(backend).n_samples
+            yield entry | {"samples_per_second": round(1e3 * n_samples / forward)}
+
+
+def _taken(
+    kernel: Callable, inputs: list[Tensor], device: torch.device, small: bool
+) -> tuple[float, float]:
+    """Returns the ms of a kernel forward and backward."""
+    leaves = [tensor.clone().requires_grad_() for tensor in inputs]
+    outputs = kernel(*leaves)
+    gradients = torch.randn_like(outputs)
+
+    def backward() -> tuple[Tensor, ...]:
+        return torch.autograd.grad(outputs, leaves, gradients, retain_graph=True)
+
+    forward = _milliseconds(lambda: kernel(*leaves), device, small)
+    return forward, _milliseconds(backward, device, small)
+
+
+def _error(found: Tensor, expected: Tensor) -> float:
+    """Returns the norm of a difference, relative to that of what is expected."""
+    return float((found - expected).norm() / expected.norm().clamp(min=1e-20))
+
+
+def _ways(samples: Samples, n_rays: int) -> Tensor:
+    """Returns (R,) how much of each ray is sampled, model units."""
+    return torch.zeros(n_rays, device=samples.t_starts.device).index_add(
+        0, samples.ray_indices, samples.lengths
+    )
+
+
+def _compared(
+    backend: Backend, kernel: str, case: Case, n_tangents: int, errors: list[float]
+) -> dict[str, Any]:
+    """Returns a line of the comparison with `reference`."""
+    return {
+        "backend": backend.name,
+        "kernel": kernel,
+        "rows": case.slices.n_rows,
+        "frames": len(case.slices.frames),
+        "tangents": n_tangents,
+        "errors": [float(f"{error:.2e}") for error in errors],
+        "agrees": max(errors) <= TOLERANCES[backend.name],
+    }
 
 
 def ceilings(device: torch.device, small: bool) -> tuple[float, float]:
@@ -134,6 +213,10 @@ def _floor(case: Case, name: str, bandwidth: float, rate: float) -> float:
     written once; a table counts once as it is read and once as its gradient is written.
     """
     n_rows = case.slices.n_rows
+    if name == "composite":
+        return 4 * 6 * n_rows / bandwidth
+    if name == "accumulate":
+        return 4 * 4 * n_rows * case.values.shape[1] / bandwidth
     if name == "hash_grid":
         features = 4 * case.grid.n_features
         floats = n_rows * (2 * 3 + 2 * features) + 2 * case.table.numel()
@@ -155,12 +238,14 @@ def _run(kernel: Callable, inputs: list[Tensor]) -> list[Tensor]:
 
 
 def _milliseconds(run: Callable[[], Any], device: torch.device, small: bool) -> float:
-    """Returns the median ms of some runs, between events where there is a device."""
-    n_warm, n_runs = (0, 1) if small else (5, 20)
+    """Returns the median ms of up to 20 runs, between events where there is a device."""
+    n_warm, n_runs = (0, 1) if small else (2, 20)
     for _ in range(n_warm):
         run()
-    found = []
+    found, until = [], time.perf_counter() + _MOST_SECONDS
     for _ in range(n_runs):
+        if found and time.perf_counter() > until:
+            break
         if device.type == "cuda":
             begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
             begin.record()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -12,12 +13,17 @@ from resfields_ngp.config import Config
 from resfields_ngp.datasets import load_capture
 from resfields_ngp.datasets.synthetic_capture import SyntheticConfig, write_synthetic
 from resfields_ngp.reconstruction import load_reconstruction, prepare
+from resfields_ngp.records import Rays
 from resfields_ngp.rendering import render
+from resfields_ngp.tasks.base import Task
+from resfields_ngp.tasks.capture import CaptureTask, restore_model
 from resfields_ngp.training import Trainer
 
 from . import ROOT
 from .measuring import REDUCED, capture_at, configured, measured_run
 
+PICTURE_TOLERANCES = {"reference": 1e-6, "triton": 4e-3, "tcnn": 2e-2}
+"""Mean of a colour's difference; tcnn steps otherwise and its derivatives are differences."""
 OUT = ROOT / "runs" / "gpu_check"
 _TINY = SyntheticConfig(n_frames=2, n_cameras=3, size=24, n_points=50)
 
@@ -38,8 +44,49 @@ def trainer_on(options: Namespace, backend: Backend) -> Trainer:
     if options.interpret:
         settings |= {"training.samples_per_batch": 256, "training.warmup_steps": 0}
         settings |= {"encoder.n_levels": 2, "network.n_neurons": 16, "head.n_neurons": 16}
+        # Thousands of points that have nothing to do with how many rays there are.
+        settings |= {"losses.hull": 0.0, "losses.sparseness": 0.0}
     config = configuration(options, settings)
     return prepare(config, load_capture(config.capture), backend)[0]
+
+
+def pictures(
+    options: Namespace, backends: list[Backend], device: torch.device
+) -> Iterator[dict[str, Any]]:
+    """Yields how far pictures of one checkpoint are apart: saved by one backend, opened by others.
+
+    The weights are those of a few steps of `reference`, then of each backend, through the
+    tensors of a checkpoint.
+    """
+    every = [open_backend("reference", device.type), *backends]
+    trainers = {backend.name: trainer_on(options, backend) for backend in every}
+    rays = _some_rays(trainers["reference"].task, 12 if options.interpret else 4096)
+    for saver, trainer in trainers.items():
+        for _ in range(0 if options.interpret else 50):
+            trainer.advance()
+        tensors = {name: value.clone() for name, value in trainer.task.state()[0].items()}
+        found = {}
+        for opener, other in trainers.items():
+            task = other.task
+            assert isinstance(task, CaptureTask)
+            restore_model(task.field, task.occupancy, tensors)
+            found[opener] = render(task.field, task.occupancy, rays).rgbs
+        for name, picture in found.items():
+            error = float((picture - found["reference"]).abs().mean())
+            yield {
+                "backend": name,
+                "kernel": f"picture of a checkpoint by {saver}",
+                "errors": [float(f"{error:.2e}")],
+                "agrees": error < PICTURE_TOLERANCES[name],
+            }
+
+
+def _some_rays(task: Task, count: int) -> Rays:
+    """Returns seeded rays of the first frame."""
+    assert isinstance(task, CaptureTask)
+    generator = torch.Generator(task.draws_on).manual_seed(0)
+    drawn = task.source.draw((0,), count, 1.0, generator)
+    return drawn.to(task.field.backend.device).rays
 
 
 def trained(options: Namespace, backends: list[str]) -> dict[str, Any]:

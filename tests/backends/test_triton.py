@@ -257,6 +257,14 @@ def test_no_rays_are_no_pixels():
     )
 
 
+def test_on_a_gpu_it_needs_a_c_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path):
+    assert TritonBackend("cuda").device.type == "cuda"
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(BackendUnavailable, match="no C compiler; .*: apt-get install gcc"):
+        TritonBackend("cuda")
+
+
 def test_on_a_cpu_it_runs_in_the_interpreter_only():
     line = "from resfields_ngp.backends.triton import TritonBackend; TritonBackend('cpu')"
     environment = {**os.environ, "TRITON_INTERPRET": "0"}

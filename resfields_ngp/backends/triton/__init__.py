@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import torch
 
+from ...doctor import COMPILER_LINE, missing_compiler
 from ..base import Backend, BackendUnavailable
 from ..reference import ReferenceBackend
 
@@ -32,6 +33,10 @@ class TritonBackend(Backend):
         self, device: str | torch.device = "cuda", precision: Precision = "float16"
     ) -> None:
         self.device = torch.device(device)
+        if self.device.type == "cuda" and (reason := missing_compiler()):
+            raise BackendUnavailable(
+                f"triton: {reason}; it builds its kernels' launchers with one: {COMPILER_LINE}"
+            )
         self._reference = ReferenceBackend(device)
         self.precision: Precision = precision
         if self.device.type != "cuda" and not is_interpreted():

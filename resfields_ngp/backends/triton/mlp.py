@@ -61,7 +61,7 @@ def launch_options(
         "D": n_tangents,
         "OPERAND": _OPERANDS[precision],
         "EMULATES": _is_emulated(precision),
-        "BLOCK": BLOCK,
+        "BLOCK": _block(),
         "STAY": is_small,
         "num_warps": 8 if is_wide or not is_small else 4,
     }
@@ -99,6 +99,11 @@ class _Mlp(torch.autograd.Function):
         return grad_jets if with_jets else None, grad_weights, None, None, None
 
 
+def _block() -> int:
+    """Returns the rows of a tile; interpreted, a tile takes as long whatever its size."""
+    return 4 * BLOCK if is_interpreted() else BLOCK
+
+
 def _is_emulated(precision: Precision) -> bool:
     """True where the interpreter stands in for bfloat16, which numpy does not have."""
     return precision == "bfloat16" and is_interpreted()
@@ -118,5 +123,5 @@ def _grid(slices: FrameSlices, device: torch.device) -> tuple[tuple[int, int], T
     """Returns the launch grid, (programs a frame, frames), and the frames' row bounds."""
     n_frames = len(slices.frames)
     most = max((end - begin for begin, end in pairwise(slices.offsets)), default=0)
-    n_programs = programs_per_frame(n_frames, most, BLOCK, device, waves=4)
+    n_programs = programs_per_frame(n_frames, most, _block(), device, waves=4)
     return (n_programs, n_frames), on_device(slices.offsets, device)

@@ -56,7 +56,7 @@ def to_ply(mesh: Mesh) -> bytes:
 
     Positions are floats too, or doubles where the mesh is far from the origin.
     """
-    kind, word = ("<f8", "double") if _is_far(mesh) else ("<f4", "float")
+    kind, word = ("<f8", "double") if is_far(mesh) else ("<f4", "float")
     columns = [(axis, kind, word, mesh.vertices[:, i]) for i, axis in enumerate("xyz")]
     if mesh.normals is not None:
         columns += [(f"n{a}", "<f4", "float", mesh.normals[:, i]) for i, a in enumerate("xyz")]
@@ -78,7 +78,7 @@ def to_ply(mesh: Mesh) -> bytes:
 def to_obj(mesh: Mesh) -> bytes:
     """Returns an OBJ with normals; colours follow the positions as fractions, as MeshLab reads."""
     rows, pattern = mesh.vertices.astype(np.float64), "v %.7g %.7g %.7g"
-    if _is_far(mesh):
+    if is_far(mesh):
         pattern = pattern.replace("7", "14")
     if mesh.colours is not None:
         rows = np.hstack([rows, mesh.colours / 255])
@@ -100,7 +100,7 @@ def to_glb(mesh: Mesh) -> bytes:
     Far from the origin, where floats are too coarse for it, the mesh's node carries its place.
     """
     place = np.eye(4)
-    if _is_far(mesh):
+    if is_far(mesh):
         place[:3, 3] = mesh.vertices.mean(axis=0)
     packed = trimesh.Trimesh(
         mesh.vertices - place[:3, 3],
@@ -118,7 +118,7 @@ def to_glb(mesh: Mesh) -> bytes:
     return content
 
 
-def _is_far(mesh: Mesh) -> bool:
+def is_far(mesh: Mesh) -> bool:
     """Returns whether single precision rounds by over a hundred-thousandth of the mesh."""
     if len(mesh.vertices) == 0:
         return False

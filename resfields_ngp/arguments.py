@@ -12,11 +12,11 @@ import io
 import re
 import sys
 from collections.abc import Sequence
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, get_type_hints
 
 import tyro
 
-from .config_tree import nearest
+from .config_tree import flat_items, nearest, to_table
 from .options import RENAMED, SETTING_OF_OPTION, UsageError
 
 Options = TypeVar("Options")
@@ -75,6 +75,7 @@ def print_help(kind: type, verb: str, config: Any) -> None:
     """
     shown: Any = kind
     if config is not None:
+        kind = _with_defaults(kind, config)
         settings = Annotated[
             type(config),
             tyro.conf.arg(name=""),
@@ -91,6 +92,31 @@ def print_help(kind: type, verb: str, config: Any) -> None:
     with contextlib.suppress(SystemExit):
         tyro.cli(shown, prog=f"resfields-ngp {verb}", description=about, args=["--help"])
     sys.stdout.flush()
+
+
+def _with_defaults(kind: type, config: Any) -> type:
+    """Returns an options class whose help says what the settings behind its options are."""
+    settings = getattr(kind, "SETTING_OF_OPTION", SETTING_OF_OPTION)
+    values = dict(flat_items(to_table(config)))
+    hints = get_type_hints(kind, include_extras=True)
+    fields = []
+    for field in dataclasses.fields(kind):
+        value = values.get(settings.get(field.name, ""))
+        text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+        if value is None or isinstance(value, bool) or text in ("", "::"):
+            continue
+        notes = [
+            dataclasses.replace(note, help_behavior_hint=f"(default: {text})")
+            if hasattr(note, "help_behavior_hint")
+            else note
+            for note in hints[field.name].__metadata__
+        ]
+        fields.append((field.name, Annotated[hints[field.name].__origin__, *notes], field.default))
+    shown = dataclasses.make_dataclass(
+        kind.__name__, fields, bases=(kind,), frozen=True, kw_only=True
+    )
+    shown.__doc__ = kind.__doc__
+    return shown
 
 
 def named_settings(options: Any) -> dict[str, str]:

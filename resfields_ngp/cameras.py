@@ -94,7 +94,7 @@ def decompose_projection(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Splits a projection matrix into intrinsics and pose.
 
-    It is done with OpenCV, as in the ResFields and NeuS loaders.
+    It is done with OpenCV, as in the ResFields and NeuS loaders, whatever the world's unit.
 
     Returns:
         (3, 3) intrinsics with ``K[2, 2] == 1`` and the (4, 4) rigid ``world_from_camera``.
@@ -106,14 +106,16 @@ def decompose_projection(
     matrix = np.asarray(projection, dtype=np.float64)[:3]
     if not np.isfinite(matrix).all():
         raise ValueError("the projection matrix has NaN or infinite entries")
+    # A projection is known up to a factor, and shrinks as the world's unit does.
+    matrix = matrix / max(np.abs(matrix[:, :3]).max(), np.finfo(np.float64).tiny)
+    determinant = np.linalg.det(matrix[:, :3])
+    if abs(determinant) < 1e-12:
+        raise ValueError("the projection matrix is singular")
     # With a mirror in it no rotation reproduces the matrix, and OpenCV would silently return
     # another camera.
-    determinant = np.linalg.det(matrix[:, :3])
-    if abs(determinant) < 1e-12 * max(1.0, np.abs(matrix[:, :3]).max()) ** 3:
-        raise ValueError("the projection matrix is singular")
     if determinant < 0:
         matrix = -matrix
-    intrinsics, rotation, centre = cv2.decomposeProjectionMatrix(matrix)[:3]
+    intrinsics, rotation = cv2.decomposeProjectionMatrix(matrix)[:2]
     intrinsics = intrinsics / intrinsics[2, 2]
     if intrinsics[0, 0] <= 0 or intrinsics[1, 1] <= 0:
         raise ValueError(
@@ -122,7 +124,8 @@ def decompose_projection(
         )
     world_from_camera = np.eye(4)
     world_from_camera[:3, :3] = rotation.T
-    world_from_camera[:3, 3] = (centre[:3] / centre[3]).ravel()
+    # OpenCV's own centre, a null vector, is coarse far from the origin.
+    world_from_camera[:3, 3] = np.linalg.solve(matrix[:, :3], -matrix[:, 3])
     return intrinsics, world_from_camera
 
 

@@ -37,13 +37,13 @@ class FitOptions(CommonOptions):
     seconds: Number = None
     """Wall time of training, seconds; every schedule is stretched to fit it."""
     steps: Whole = None
-    """Steps of training, in place of --seconds."""
+    """Steps of training, in place of --seconds; 0 leaves it to those."""
     seed: Whole = None
     """Seed of every random draw."""
     device: Device = None
     """Where to train; auto takes the best that works."""
     threads: Whole = None
-    """CPU threads."""
+    """CPU threads; 0 takes all."""
     encoder: Text = None
     """Kind of encoder; its settings are shown for the kind that is chosen."""
     motion: Text = None
@@ -61,7 +61,7 @@ class ExportOptions(CommonOptions):
     device: Device = None
     """Where to compute; auto takes the best that works."""
     threads: Whole = None
-    """CPU threads."""
+    """CPU threads; 0 takes all."""
     mesh: Text = None
     """Mesh file in the place and units of the first frame; its own mesh by default."""
     export_formats: Annotated[Text, tyro.conf.arg(name="format")] = None

@@ -169,9 +169,10 @@ def check_faults(faults: Sequence[Made], run: Path, n_frames: int) -> None:
         found = [each.number for each in faults if each.fault == fault]
         if found:
             numbers = ", ".join(map(str, found))
+            others = "" if len(found) == n_frames else ", the others were meshed"
             raise MeshingError(
-                f"{run}: {problem} in frames {numbers} ({len(found)} of {n_frames}), the others "
-                f"were meshed; {remedy}"
+                f"{run}: {problem} in frames {numbers} ({len(found)} of {n_frames}){others}; "
+                f"{remedy}"
             )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from .mesh import Mesh
+from .mesh_files import is_far
 
 _FLOAT, _UNSIGNED = 5126, 5125
 _VERTICES, _INDICES = 34962, 34963
@@ -24,9 +25,12 @@ def textured_glb(mesh: Mesh, uvs: np.ndarray, picture: bytes, kind: str) -> byte
         picture: The texture, encoded.
         kind: What it is encoded as, png or jpeg.
     """
-    bounds = {"min": mesh.vertices.min(0).tolist(), "max": mesh.vertices.max(0).tolist()}
+    # Floats are too coarse far from the origin: there the node carries the mesh's place.
+    place = mesh.vertices.mean(axis=0) if is_far(mesh) else np.zeros(3)
+    positions = mesh.vertices - place
+    bounds = {"min": positions.min(0).tolist(), "max": positions.max(0).tolist()}
     parts = _Buffer()
-    attributes = {"POSITION": parts.add(mesh.vertices, "VEC3", _FLOAT, _VERTICES)}
+    attributes = {"POSITION": parts.add(positions, "VEC3", _FLOAT, _VERTICES)}
     if mesh.normals is not None:
         lengths = np.linalg.norm(mesh.normals, axis=1, keepdims=True)
         normals = np.where(lengths > 1e-6, mesh.normals / np.maximum(lengths, 1e-6), [0, 0, 1.0])
@@ -45,7 +49,7 @@ def textured_glb(mesh: Mesh, uvs: np.ndarray, picture: bytes, kind: str) -> byte
             "extensionsUsed": ["KHR_materials_unlit"],
             "scene": 0,
             "scenes": [{"nodes": [0]}],
-            "nodes": [{"mesh": 0}],
+            "nodes": [{"mesh": 0} | ({"translation": place.tolist()} if place.any() else {})],
             "meshes": [{"primitives": [primitive]}],
             "materials": [_MATERIAL],
             "textures": [{"source": 0, "sampler": 0}],

@@ -52,8 +52,12 @@ def _colours_of(loaded: trimesh.Trimesh) -> np.ndarray | None:
 
 
 def to_ply(mesh: Mesh) -> bytes:
-    """Returns a binary little-endian PLY: float positions and normals, unsigned-byte colours."""
-    columns = [(axis, "<f4", "float", mesh.vertices[:, i]) for i, axis in enumerate("xyz")]
+    """Returns a binary little-endian PLY: float normals, unsigned-byte colours.
+
+    Positions are floats too, or doubles where the mesh is far from the origin.
+    """
+    kind, word = ("<f8", "double") if is_far(mesh) else ("<f4", "float")
+    columns = [(axis, kind, word, mesh.vertices[:, i]) for i, axis in enumerate("xyz")]
     if mesh.normals is not None:
         columns += [(f"n{a}", "<f4", "float", mesh.normals[:, i]) for i, a in enumerate("xyz")]
     if mesh.colours is not None:
@@ -74,6 +78,8 @@ def to_ply(mesh: Mesh) -> bytes:
 def to_obj(mesh: Mesh) -> bytes:
     """Returns an OBJ with normals; colours follow the positions as fractions, as MeshLab reads."""
     rows, pattern = mesh.vertices.astype(np.float64), "v %.7g %.7g %.7g"
+    if is_far(mesh):
+        pattern = pattern.replace("7", "14")
     if mesh.colours is not None:
         rows = np.hstack([rows, mesh.colours / 255])
         pattern += " %.4f %.4f %.4f"
@@ -89,9 +95,15 @@ def to_obj(mesh: Mesh) -> bytes:
 
 
 def to_glb(mesh: Mesh) -> bytes:
-    """Returns a binary glTF; positions stay in the mesh's own units and axes."""
+    """Returns a binary glTF; positions stay in the mesh's own units and axes.
+
+    Far from the origin, where floats are too coarse for it, the mesh's node carries its place.
+    """
+    place = np.eye(4)
+    if is_far(mesh):
+        place[:3, 3] = mesh.vertices.mean(axis=0)
     packed = trimesh.Trimesh(
-        mesh.vertices,
+        mesh.vertices - place[:3, 3],
         mesh.faces,
         vertex_normals=mesh.normals,
         vertex_colors=mesh.colours,
@@ -99,9 +111,19 @@ def to_glb(mesh: Mesh) -> bytes:
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        content = packed.export(file_type="glb", include_normals=mesh.normals is not None)
+        scene = trimesh.Scene()
+        scene.add_geometry(packed, transform=place)
+        content = scene.export(file_type="glb", include_normals=mesh.normals is not None)
     assert isinstance(content, bytes)
     return content
+
+
+def is_far(mesh: Mesh) -> bool:
+    """Returns whether single precision rounds by over a hundred-thousandth of the mesh."""
+    if len(mesh.vertices) == 0:
+        return False
+    rounding = np.abs(mesh.vertices).max() * np.finfo(np.float32).eps
+    return bool(rounding > 1e-5 * np.ptp(mesh.vertices, axis=0).max())
 
 
 FORMATS: dict[str, Callable[[Mesh], bytes]] = {"ply": to_ply, "obj": to_obj, "glb": to_glb}

@@ -110,13 +110,13 @@ class TrainOptions(SceneOptions):
     seconds: Number = None
     """Wall time of training, seconds; every schedule is stretched to fit it."""
     steps: Whole = None
-    """Steps of training, in place of --seconds."""
+    """Steps of training, in place of --seconds; 0 leaves it to those."""
     seed: Whole = None
     """Seed of every random draw."""
     device: Device = None
     """Where to train; auto takes the best that works."""
     threads: Whole = None
-    """CPU threads."""
+    """CPU threads; 0 takes all."""
     encoder: Text = None
     """Kind of encoder; its settings are shown for the kind that is chosen."""
     head: Text = None
@@ -146,7 +146,7 @@ class RunOptions(CommonOptions):
     device: Device = None
     """Where to compute; auto takes the best that works."""
     threads: Whole = None
-    """CPU threads."""
+    """CPU threads; 0 takes all."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -96,16 +96,18 @@ class TensorBoardReport:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._writer = None
-        if importlib.util.find_spec("tensorboard") is not None:
-            from torch.utils.tensorboard import SummaryWriter
-
-            self._writer = SummaryWriter(str(folder))
+        self._folder, self._writer = folder, None
+        self._is_there = importlib.util.find_spec("tensorboard") is not None
 
     def __call__(self, progress: TrainingProgress) -> None:
         """Adds a point to each curve."""
-        if self._writer is None:
+        if not self._is_there:
             return
+        if self._writer is None:
+            from torch.utils.tensorboard import SummaryWriter
+
+            # A resumed run does some steps again: TensorBoard then hides what they were before.
+            self._writer = SummaryWriter(str(self._folder), purge_step=progress.step)
         values = {f"losses/{name}": value for name, value in progress.losses.items()}
         values |= {
             "samples_per_ray": progress.samples_per_ray,

@@ -14,7 +14,7 @@ from trimesh.visual import TextureVisuals
 from .atlas import Atlas, TexturedMesh
 from .gltf import textured_glb
 from .mesh import Mesh
-from .mesh_files import to_ply
+from .mesh_files import is_far, to_ply
 from .textured_rendering import lookup
 from .writing import write_whole
 
@@ -85,7 +85,8 @@ def to_mtl(picture: str) -> str:
 def to_textured_obj(textured: TexturedMesh, material: str) -> bytes:
     """Returns an OBJ with ``f v/vt`` and no normals, as Owlii's sequences are written."""
     lines = [f"mtllib {material}"]
-    lines += [f"v {x:.7g} {y:.7g} {z:.7g}" for x, y, z in textured.mesh.vertices.tolist()]
+    pattern = "v %.14g %.14g %.14g" if is_far(textured.mesh) else "v %.7g %.7g %.7g"
+    lines += [pattern % tuple(vertex) for vertex in textured.mesh.vertices.tolist()]
     lines += [f"vt {u:.6f} {v:.6f}" for u, v in textured.atlas.uvs.tolist()]
     lines.append("usemtl material0")
     pairs = zip(

@@ -229,19 +229,25 @@ def fit(
     Raises:
         TrainingError: A loss term is NaN or infinite; the checkpoints before it are kept.
     """
-    test_psnr, next_test = None, 0.1
+    test_psnr, next_test, result, seconds = None, 0.1, None, 0.0
     while trainer.fraction < 1.0 and not (should_stop and should_stop()):
         before = trainer.seconds
         result = trainer.advance()
+        seconds = trainer.seconds - before
         begun = time.perf_counter()
-        done = trainer.fraction >= 1.0
-        if trainer.fraction >= next_test or done:
+        is_last = trainer.fraction >= 1.0
+        if trainer.fraction >= next_test and not is_last:
             test_psnr = trainer.task.held_out_psnr()
             next_test = trainer.fraction + 0.1
-        if trainer.step_count % 20 == 0 or done:
-            _tell(trainer, run, result, trainer.seconds - before, test_psnr, report)
-        if trainer.step_count % trainer.config.checkpoint_every == 0 and not done:
+        if trainer.step_count % 20 == 0 and not is_last:
+            _tell(trainer, run, result, seconds, test_psnr, report)
+        if trainer.step_count % trainer.config.checkpoint_every == 0 and not is_last:
             run.save_checkpoint(trainer.step_count, *trainer.state())
+        trainer.seconds += time.perf_counter() - begun
+    # Out here, since what surrounds a step may have used up the budget too.
+    if result is not None and trainer.fraction >= 1.0:
+        begun = time.perf_counter()
+        _tell(trainer, run, result, seconds, trainer.task.held_out_psnr(), report)
         trainer.seconds += time.perf_counter() - begun
     if trainer.fraction >= 1.0:
         trainer.task.finish()

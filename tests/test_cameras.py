@@ -37,6 +37,19 @@ def test_decomposing_a_projection_gives_the_camera_back_at_any_scale(scale):
         assert np.allclose(pose, cameras.world_from_camera[frame], atol=1e-8)
 
 
+@pytest.mark.parametrize("unit", [1e-6, 1e6])
+def test_a_projection_of_a_world_in_any_unit_is_decomposed(unit):
+    cameras = some_cameras()
+    far = unit * np.array([4e5, 5.2e6, 300.0])
+    shrink = np.diag([1 / unit] * 3 + [1.0])
+    shrink[:3, 3] = -far / unit
+    for frame in range(cameras.n_frames):
+        intrinsics, pose = decompose_projection(cameras.projection(frame) @ shrink)
+        assert np.allclose(intrinsics, cameras.intrinsics[frame], rtol=1e-6)
+        expected = unit * cameras.world_from_camera[frame, :3, 3]
+        assert np.allclose(pose[:3, 3] - far, expected, rtol=0, atol=1e-6 * unit)
+
+
 def test_points_project_where_opencv_puts_them():
     cameras, points = some_cameras(), some_points()
     for frame in range(cameras.n_frames):

@@ -14,6 +14,7 @@ from resfields_ngp.arguments import split_settings
 from resfields_ngp.backends import BackendUnavailable
 from resfields_ngp.checkpoint import CheckpointError
 from resfields_ngp.cli import VERBS, describe, exit_code, main
+from resfields_ngp.config import load_config
 from resfields_ngp.config_tree import ConfigError
 from resfields_ngp.datasets.base import CaptureError
 from resfields_ngp.options import UsageError
@@ -62,6 +63,19 @@ def test_help_shows_settings_with_units_and_the_presets_defaults(
     assert "--training.seconds FLOAT Wall-clock budget" in shown
     assert "(default: 45.0)" in shown
     assert "--encoder.n-frequencies INT" in shown and "--encoder.n-levels" not in shown
+
+
+def test_short_options_show_the_defaults_of_their_settings(capsys: pytest.CaptureFixture[str]):
+    assert main(["reconstruct", "--help", "--preset", "preview"]) == 0
+    preview = load_config(preset="preview")
+    shown = " ".join(capsys.readouterr().out.replace("\u2502", " ").split())
+    for option, value in (
+        ("--seconds FLOAT", preview.training.seconds),
+        ("--resolution INT", preview.meshing.resolution),
+        ("--format TEXT", ",".join(preview.meshing.formats)),
+        ("--test-camera TEXT", preview.capture.test_camera),
+    ):
+        assert f"(default: {value})" in shown.partition(option)[2].partition(" --")[0]
 
 
 def test_the_module_runs_as_a_program_and_help_is_quick(tmp_path: Path):

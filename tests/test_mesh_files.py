@@ -33,6 +33,19 @@ def test_written_meshes_read_back(mesh: Mesh, suffix: str, tmp_path: Path) -> No
     np.testing.assert_array_equal(found.colours, mesh.colours)
 
 
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_meshes_far_from_the_origin_keep_their_shape(
+    mesh: Mesh, suffix: str, tmp_path: Path
+) -> None:
+    """As in a surveyor's coordinates, where neighbouring floats are half a metre apart."""
+    far = Mesh(mesh.vertices + [4e5, 5.2e6, 300.0], mesh.faces, mesh.normals, mesh.colours)
+    path = tmp_path / f"far.{suffix}"
+    write_mesh(far, path)
+    found = read_mesh(path)
+    np.testing.assert_allclose(found.vertices, far.vertices, rtol=0, atol=1e-5)
+    np.testing.assert_array_equal(found.colours, mesh.colours)
+
+
 def test_normals_are_those_given(mesh: Mesh) -> None:
     n = len(mesh.vertices)
     body = FORMATS["ply"](mesh).split(b"end_header\n", 1)[1]

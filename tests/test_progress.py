@@ -92,8 +92,9 @@ def test_curves_are_written_only_where_tensorboard_is(
     assert list(tmp_path.iterdir()) == []
 
     class Writer:
-        def __init__(self, folder: str) -> None:
+        def __init__(self, folder: str, purge_step: int) -> None:
             self.path = Path(folder) / "points"
+            self.add_scalar("purged from", purge_step)
 
         def add_scalar(self, *point: object) -> None:
             with open(self.path, "a") as file:
@@ -105,4 +106,5 @@ def test_curves_are_written_only_where_tensorboard_is(
     monkeypatch.setattr(progress.importlib.util, "find_spec", lambda name: object())
     TensorBoardReport(tmp_path)(_progress())
     points = [json.loads(text) for text in (tmp_path / "points").read_text().splitlines()]
+    assert points[0] == ["purged from", 50]
     assert ["losses/colour", 0.0512, 50] in points and ["held_out_psnr", 27.318, 50] in points

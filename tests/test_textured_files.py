@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,17 @@ def test_triangles_texture_and_places_come_back(folder: Path, suffix: str) -> No
     places = found.atlas.uvs[found.atlas.faces]
     np.testing.assert_allclose(places, truth.atlas.uvs[truth.atlas.faces], atol=1e-6)
     np.testing.assert_array_equal(found.texture, truth.texture)
+
+
+@pytest.mark.parametrize("suffix", ["obj", "glb"])
+def test_meshes_far_from_the_origin_keep_their_shape(suffix: str, tmp_path: Path) -> None:
+    near = textured_ball()
+    far = replace(near, mesh=replace(near.mesh, vertices=near.mesh.vertices + [4e5, 5.2e6, 300.0]))
+    write_textured(far, tmp_path / NAME, (suffix,), "png")
+    found = read_textured(tmp_path / f"{NAME}.{suffix}")
+    np.testing.assert_allclose(
+        found.mesh.vertices[found.mesh.faces], far.mesh.vertices[far.mesh.faces], rtol=0, atol=1e-5
+    )
 
 
 def test_the_obj_is_as_owlii_writes_it(folder: Path) -> None:

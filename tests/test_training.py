@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter
 
@@ -15,6 +16,7 @@ from ball_scene import (
     small_field,
 )
 
+from resfields_ngp import training
 from resfields_ngp.backends import Backend, open_backend
 from resfields_ngp.backends.reference import ReferenceBackend
 from resfields_ngp.losses import LossConfig
@@ -115,6 +117,18 @@ def test_asked_to_stop_it_saves_and_says_so():
     trainer = make_trainer(steps=100)
     completed, run = run_fit(trainer, should_stop=lambda: trainer.step_count >= 3)
     assert not completed and run.steps == [3] and trainer.fraction == 0.03
+
+
+@pytest.mark.parametrize("seconds", [0.55, 0.65])
+def test_the_last_step_is_reported_wherever_the_time_runs_out(monkeypatch, seconds: float):
+    """In the third step's own time, or in what surrounds it: the clock ticks at each look."""
+    ticks = itertools.count()
+    monkeypatch.setattr(training.time, "perf_counter", lambda: 0.1 * next(ticks))
+    trainer = make_trainer(seconds=seconds, steps=0)
+    completed, run = run_fit(trainer)
+    assert completed and trainer.step_count in (3, 4)
+    assert run.metrics[-1]["step"] == trainer.step_count
+    assert run.metrics[-1]["fraction"] == 1.0
 
 
 def test_progress_is_reported_with_losses_and_held_out_quality():
@@ -224,7 +238,7 @@ def test_budgets_and_counts_out_of_range_are_refused():
         TrainingConfig(seconds=0.0, steps=0)
     with pytest.raises(ValueError, match=r"training\.frames_per_batch is 0; allowed: 1 or more"):
         TrainingConfig(frames_per_batch=0)
-    with pytest.raises(ValueError, match=r"training\.max_rays is -1; allowed: 0 \(automatic\)"):
+    with pytest.raises(ValueError, match=r"training\.max_rays is -1; allowed: 0 or more"):
         TrainingConfig(max_rays=-1)
 
 

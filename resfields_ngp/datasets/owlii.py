@@ -24,7 +24,7 @@ import numpy as np
 from ..cameras import Cameras, decompose_projection
 from .base import Capture, CaptureConfig, CaptureError, View, check_masks
 from .images import list_images, read_depth, read_mask, read_rgb_stack, read_stack
-from .selection import frame_order, select_cameras, select_frames
+from .selection import count_alike, frame_order, select_cameras, select_frames
 
 CAMERA_FILES = ("cameras_sphere.npz", "cameras.npz")
 
@@ -86,7 +86,11 @@ def load_owlii(config: CaptureConfig) -> Capture:
         world_from_normalised=common_scale_mat(files.values()),
         bounds=read_bounds(root / "aabb.txt"),
         clouds=clouds,
-        warnings=(*check_masks(views, held_out, frames, str(root)), *notes),
+        warnings=(
+            *check_masks(views, held_out, frames, str(root)),
+            *_misnumbered(root, list(files)),
+            *notes,
+        ),
     )
 
 
@@ -208,6 +212,17 @@ def _count_frames(root: Path, names: Sequence[str]) -> int:
                 "expected one a frame in every camera"
             )
     return expected
+
+
+def _misnumbered(root: Path, names: Sequence[str]) -> list[str]:
+    """Returns a warning for each folder whose files are not numbered as the first camera's."""
+    first = root / names[0] / "rgb"
+    folders = [root / name / part for name in names for part in ("rgb", "mask", "depth")]
+    return [
+        f"{folder}: the numbers in its names are not those of {first}; files are matched by order"
+        for folder in folders
+        if not count_alike(list_images(folder) or list_images(first), list_images(first))
+    ]
 
 
 def _load_view(

@@ -24,6 +24,21 @@ def frame_order(path: Path) -> tuple[list[str | int], str]:
     return parts, path.name
 
 
+def count_alike(files: Sequence[Path], others: Sequence[Path]) -> bool:
+    """Returns whether the last numbers in files' names rise as in others', where names have any.
+
+    >>> count_alike([Path("0.png"), Path("2.png")], [Path("m7.png"), Path("m8.png")])
+    False
+    """
+    steps = []
+    for paths in (files, others):
+        found = [re.findall(r"\d+", path.stem) for path in paths]
+        if not all(found):
+            return True
+        steps.append([int(numbers[-1]) - int(found[0][-1]) for numbers in found])
+    return steps[0] == steps[1]
+
+
 def select_frames(slice_text: str, n_frames: int, where: str) -> list[int]:
     """Returns the frames that ``start:stop:stride`` (or a single number) selects.
 

@@ -80,6 +80,18 @@ def test_cameras_come_back_in_world_units(root):
         assert np.allclose(view.cameras.world_from_camera, expected.world_from_camera, atol=1e-8)
 
 
+@pytest.mark.parametrize("part", ["rgb", "mask"])
+def test_a_folder_that_lacks_another_frame_than_the_rest_is_a_warning(root, part):
+    for folder in (root / name / each for name in NAMES for each in ("rgb", "mask", "depth")):
+        for number, path in zip((3, 4, 6, 7), sorted(folder.iterdir()), strict=True):
+            path.rename(path.with_name(f"a_{number:06d}.png"))
+    assert load(root).warnings == ()
+    odd = root / "cam_train_1" / part
+    (odd / "a_000006.png").rename(odd / "a_000005.png")
+    (warning,) = load(root).warnings
+    assert warning.startswith(f"{odd}: the numbers in its names are not those of")
+
+
 def test_matrices_may_keep_the_numbers_of_a_longer_sequence(root):
     expected = load(root)
     for name in NAMES:

@@ -47,7 +47,10 @@ def trainer_on(options: Namespace, backend: Backend) -> Trainer:
         # Thousands of points that have nothing to do with how many rays there are.
         settings |= {"losses.hull": 0.0, "losses.sparseness": 0.0}
     config = configuration(options, settings)
-    return prepare(config, load_capture(config.capture), backend)[0]
+    trainer, task, _ = prepare(config, load_capture(config.capture), backend)
+    if options.interpret:
+        task.rays_per_batch = 24.0
+    return trainer
 
 
 def pictures(

@@ -32,18 +32,14 @@ def _operand(x, OPERAND: tl.constexpr, EMULATES: tl.constexpr):
     if OPERAND == tl.float16:
         x = tl.where(x > _HALF_MAX, _HALF_MAX, x)
         x = tl.where(x < -_HALF_MAX, -_HALF_MAX, x)
-    rounded = x.to(OPERAND)
-    if EMULATES:
-        rounded = rounded.to(tl.float32)
-    return rounded
+    return x.to(OPERAND).to(tl.float32) if EMULATES else x.to(OPERAND)
 
 
 @triton.jit
 def _activated(values, ACTIVATION: tl.constexpr):
     """Returns sigma, sigma' and sigma''."""
     if ACTIVATION == "relu":
-        # As torch has it: NaN stays NaN.
-        slopes = tl.where(values <= 0, 0.0, 1.0)
+        slopes = tl.where(values <= 0, 0.0, 1.0)  # NaN stays NaN, as torch has it
         return tl.where(values <= 0, 0.0, values), slopes, 0.0 * slopes
     elif ACTIVATION == "softplus":
         decay = tl.exp(-_K * tl.abs(values))
@@ -57,14 +53,6 @@ def _activated(values, ACTIVATION: tl.constexpr):
 
 
 @triton.jit
-def _zeros(layer: tl.constexpr, WIDTHS: tl.constexpr, LAYERS: tl.constexpr):
-    """Returns zeros in the shape of a layer's matrix, (inputs, outputs)."""
-    rows: tl.constexpr = WIDTHS[3] if layer == 0 else WIDTHS[4]
-    columns: tl.constexpr = WIDTHS[5] if layer == LAYERS else WIDTHS[4]
-    return tl.zeros((rows, columns), tl.float32)
-
-
-@triton.jit
 def _matrix_at(layer: tl.constexpr, WIDTHS: tl.constexpr, LAYERS: tl.constexpr):
     """Where a layer's matrix lies in a flat vector, (inputs, outputs), and what of that is in it.
 
@@ -74,8 +62,7 @@ def _matrix_at(layer: tl.constexpr, WIDTHS: tl.constexpr, LAYERS: tl.constexpr):
     n_last: tl.constexpr = (WIDTHS[2] + 15) // 16 * 16
     n_in: tl.constexpr = n_first if layer == 0 else WIDTHS[1]
     n_out: tl.constexpr = n_last if layer == LAYERS else WIDTHS[1]
-    before: tl.constexpr = n_first + (layer - 1) * WIDTHS[1]
-    start: tl.constexpr = 0 if layer == 0 else WIDTHS[1] * before
+    start: tl.constexpr = WIDTHS[1] * (n_first + (layer - 1) * WIDTHS[1]) if layer else 0
     n_rows: tl.constexpr = WIDTHS[3] if layer == 0 else WIDTHS[4]
     n_columns: tl.constexpr = WIDTHS[5] if layer == LAYERS else WIDTHS[4]
     rows, columns = tl.arange(0, n_rows), tl.arange(0, n_columns)
@@ -168,7 +155,7 @@ def mlp_forward(
         at, inside = _part_at(rows, 0, D, WIDTHS[2], WIDTHS[5], BLOCK)
         matrix = _matrix(held, own, LAYERS, WIDTHS, LAYERS)
         tl.store(targets + at, tl.dot(x, matrix, input_precision="ieee"), mask=inside)
-        if D > 0:  # of a loop that never runs the compiler makes nothing, not even an error
+        if D > 0:  # a loop that never runs breaks the compiler
             part = 1
             while part < 1 + D:
                 tangents = _input(sources, rows, part, D, WIDTHS, OPERAND, EMULATES, BLOCK)
@@ -223,8 +210,7 @@ def _led_back(
     for layer in tl.static_range(LAYERS, -1, -1):
         rounded = _operand(gradients, OPERAND, EMULATES)
         flipped = tl.trans(inputs[layer])
-        total = tl.dot(flipped, rounded, sums[layer], input_precision="ieee")
-        new_sums = (total,) + new_sums
+        new_sums = (tl.dot(flipped, rounded, sums[layer], input_precision="ieee"),) + new_sums
         if layer > 0 or WITH_JETS:
             matrix = tl.trans(_matrix(held, weights, layer, WIDTHS, LAYERS))
             gradients = tl.dot(rounded, matrix, input_precision="ieee")
@@ -266,7 +252,8 @@ def mlp_backward(
     held = _held(own, STAY, WIDTHS, LAYERS)
     sums = ()
     for layer in tl.static_range(LAYERS + 1):
-        sums = sums + (_zeros(layer, WIDTHS, LAYERS),)
+        places = _matrix_at(layer, WIDTHS, LAYERS)[0]
+        sums = sums + (tl.zeros_like(places).to(tl.float32),)
     factor = tl.load(scale)
     end = tl.load(offsets + frame + 1)
     row = tl.load(offsets + frame) + tl.program_id(0) * BLOCK

@@ -21,11 +21,12 @@ class NerfConfig:
 
     kind: Literal["nerf"] = "nerf"
     """Which head this is."""
-    surface_density: float = 200.0
+    surface_density: float = 500.0
     """Density, per model unit, that the mesh takes for the surface; rays are sampled as finely as
     a surface of that density needs."""
-    view_degree: int = 3
-    """Bands of spherical harmonics of the view direction that colours depend on, 0 (none) to 4."""
+    view_degree: int = 0
+    """Bands of spherical harmonics of the view direction that colours depend on, 0 (none) to 4.
+    From few cameras they fit each picture by itself; 3 is for many cameras and things that gleam."""
     n_geometry_features: int = 15
     """Features that the geometry network hands to the colour network."""
     n_neurons: int = 64

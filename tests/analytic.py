@@ -21,6 +21,7 @@ class SphereField:
         self.empty = empty
         self.floater = floater
         self.n_evaluations = 0
+        self.backend = SimpleNamespace(device=torch.device("cpu"))
 
     def sdfs(self, positions: Tensor, frame: int) -> Tensor:
         self.n_evaluations += len(positions)

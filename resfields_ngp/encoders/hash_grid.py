@@ -38,14 +38,15 @@ class HashGridConfig:
     """Resolution of the coarsest level, cells across the model box."""
     per_level_scale: float = 1.35
     """Growth of the resolution from level to level."""
-    n_residuals: int = 3
-    """Residual features stored beside each feature; 0 switches them off (plain instant-NGP)."""
+    n_residuals: int = -1
+    """Residual features stored beside each feature; -1 takes one for every four frames, 3 to 15; 0
+    switches them off (plain instant-NGP)."""
     start_levels: int = 4
     """Levels active at the start; the rest are released one by one, by `network.release_end`."""
 
     def __post_init__(self) -> None:
         check_grid(self)
-        check_ranges("encoder", self, n_residuals=(0, math.inf))
+        check_ranges("encoder", self, n_residuals=(-1, math.inf))
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,20 @@ def check_grid(config: Any) -> None:
     )
 
 
+def residual_count(n_residuals: int, n_frames: int) -> int:
+    """Returns how many residual features a sequence gets: a longer one moves in more ways.
+
+    Args:
+        n_residuals: What was asked for; below 0 is automatic.
+        n_frames: Frames of the sequence.
+
+    >>> [residual_count(-1, n_frames) for n_frames in (1, 12, 40, 100)]
+    [0, 3, 10, 15]
+    """
+    automatic = min(max(n_frames // 4, 3), 15)
+    return min(automatic if n_residuals < 0 else n_residuals, n_frames - 1)
+
+
 class Grid(Encoder):
     """What all grids share: the table, and the release of levels."""
 
@@ -134,7 +149,7 @@ class HashGrid(Grid):
     Config = HashGridConfig
 
     def __init__(self, config: HashGridConfig, n_frames: int, generator: torch.Generator) -> None:
-        n_residuals = min(config.n_residuals, n_frames - 1)
+        n_residuals = residual_count(config.n_residuals, n_frames)
         spec = self.make_spec(config, 1 + n_residuals)
         super().__init__(spec, config.start_levels, generator)
         if n_residuals:

@@ -26,7 +26,7 @@ class NerfConfig:
     a surface of that density needs."""
     view_degree: int = 0
     """Bands of spherical harmonics of the view direction that colours depend on, 0 (none) to 4.
-    From few cameras they fit each picture by itself; 3 is for many cameras and things that gleam."""
+    From few cameras they fit each picture by itself; 3 is for many, and for things that gleam."""
     n_geometry_features: int = 15
     """Features that the geometry network hands to the colour network."""
     n_neurons: int = 64

@@ -185,7 +185,7 @@ def test_levels_not_released_are_silent(backend, make):
         (HashGridConfig, {"n_levels": 0}, "n_levels"),
         (HashGridConfig, {"log2_hashmap_size": 30}, "log2_hashmap_size"),
         (HashGridConfig, {"per_level_scale": 0.5}, "per_level_scale"),
-        (HashGridConfig, {"n_residuals": -1}, "n_residuals"),
+        (HashGridConfig, {"n_residuals": -2}, "n_residuals"),
         (HashGrid4DConfig, {"base_time_resolution": 0}, "base_time_resolution"),
     ],
 )

@@ -69,6 +69,7 @@ class SlidingField:
 
     def __init__(self, scale: float, error: float = 0.0) -> None:
         self.scale, self.error = scale, error
+        self.backend = open_backend("reference")
 
     def forward_flow(self, positions, slices, fraction):
         """Moves by as many units as frames, and too far by the error."""

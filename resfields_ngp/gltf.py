@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from .draco import EXTENSION, compress
 from .mesh import Mesh
 from .mesh_files import is_far
 
@@ -15,7 +16,9 @@ _FLOAT, _UNSIGNED = 5126, 5125
 _VERTICES, _INDICES = 34962, 34963
 
 
-def textured_glb(mesh: Mesh, uvs: np.ndarray, picture: bytes, kind: str) -> bytes:
+def textured_glb(
+    mesh: Mesh, uvs: np.ndarray, picture: bytes, kind: str, draco: bool = False
+) -> bytes:
     """Returns a GLB of one mesh with one texture.
 
     Args:
@@ -24,33 +27,32 @@ def textured_glb(mesh: Mesh, uvs: np.ndarray, picture: bytes, kind: str) -> byte
         uvs: (V, 2), v upwards; glTF's runs downwards.
         picture: The texture, encoded.
         kind: What it is encoded as, png or jpeg.
+        draco: Whether the mesh is compressed, which rounds it; see `draco.compress`.
+
+    Raises:
+        ImportError: draco is asked for and DracoPy is not installed.
     """
     # Floats are too coarse far from the origin: there the node carries the mesh's place.
     place = mesh.vertices.mean(axis=0) if is_far(mesh) else np.zeros(3)
-    positions = mesh.vertices - place
-    bounds = {"min": positions.min(0).tolist(), "max": positions.max(0).tolist()}
-    parts = _Buffer()
-    attributes = {"POSITION": parts.add(positions, "VEC3", _FLOAT, _VERTICES)}
+    attributes = {"POSITION": mesh.vertices - place}
     if mesh.normals is not None:
         lengths = np.linalg.norm(mesh.normals, axis=1, keepdims=True)
         normals = np.where(lengths > 1e-6, mesh.normals / np.maximum(lengths, 1e-6), [0, 0, 1.0])
-        attributes["NORMAL"] = parts.add(normals, "VEC3", _FLOAT, _VERTICES)
-    flipped = np.stack([uvs[:, 0], 1 - uvs[:, 1]], axis=1)
-    attributes["TEXCOORD_0"] = parts.add(flipped, "VEC2", _FLOAT, _VERTICES)
-    indices = parts.add(mesh.faces.ravel(), "SCALAR", _UNSIGNED, _INDICES)
-    # The bounds must be those of the numbers as stored.
-    for name, values in bounds.items():
-        parts.accessors[attributes["POSITION"]][name] = np.float32(values).astype(float).tolist()
+        attributes["NORMAL"] = normals
+    attributes["TEXCOORD_0"] = np.stack([uvs[:, 0], 1 - uvs[:, 1]], axis=1)
+    parts = _Buffer()
+    primitive = (_add_compressed if draco else _add_plain)(parts, attributes, mesh.faces)
     image = parts.add_bytes(picture)
-    primitive = {"attributes": attributes, "indices": indices, "material": 0}
+    required = {"extensionsRequired": [EXTENSION]} if draco else {}
     return _packed(
         {
             "asset": {"version": "2.0", "generator": "resfields_ngp"},
-            "extensionsUsed": ["KHR_materials_unlit"],
+            "extensionsUsed": ["KHR_materials_unlit", *required.get("extensionsRequired", [])],
+            **required,
             "scene": 0,
             "scenes": [{"nodes": [0]}],
             "nodes": [{"mesh": 0} | ({"translation": place.tolist()} if place.any() else {})],
-            "meshes": [{"primitives": [primitive]}],
+            "meshes": [{"primitives": [primitive | {"material": 0}]}],
             "materials": [_MATERIAL],
             "textures": [{"source": 0, "sampler": 0}],
             "samplers": [_SAMPLER],
@@ -63,6 +65,39 @@ def textured_glb(mesh: Mesh, uvs: np.ndarray, picture: bytes, kind: str) -> byte
     )
 
 
+def _add_plain(
+    parts: _Buffer, attributes: dict[str, np.ndarray], faces: np.ndarray
+) -> dict[str, Any]:
+    """Appends a mesh as it is; returns the primitive."""
+    numbers = {
+        name: parts.add(values, _SHAPES[name], _FLOAT, _VERTICES)
+        for name, values in attributes.items()
+    }
+    parts.accessors[numbers["POSITION"]] |= _bounds(attributes["POSITION"])
+    indices = parts.add(faces.ravel(), "SCALAR", _UNSIGNED, _INDICES)
+    return {"attributes": numbers, "indices": indices}
+
+
+def _add_compressed(
+    parts: _Buffer, attributes: dict[str, np.ndarray], faces: np.ndarray
+) -> dict[str, Any]:
+    """Appends a mesh as Draco keeps it; returns the primitive."""
+    found = compress(attributes, faces)
+    count = len(found.positions)
+    numbers = {name: parts.declare(count, _SHAPES[name], _FLOAT) for name in attributes}
+    parts.accessors[numbers["POSITION"]] |= _bounds(found.positions)
+    indices = parts.declare(3 * found.n_faces, "SCALAR", _UNSIGNED)
+    stored = {"bufferView": parts.add_bytes(found.content), "attributes": found.ids}
+    return {"attributes": numbers, "indices": indices, "extensions": {EXTENSION: stored}}
+
+
+def _bounds(positions: np.ndarray) -> dict[str, list[float]]:
+    """Returns the bounds of positions, those of the numbers as stored."""
+    stored = positions.astype(np.float32).astype(float)
+    return {"min": stored.min(0).tolist(), "max": stored.max(0).tolist()}
+
+
+_SHAPES = {"POSITION": "VEC3", "NORMAL": "VEC3", "TEXCOORD_0": "VEC2"}
 _MATERIAL: dict[str, Any] = {
     "pbrMetallicRoughness": {
         "baseColorTexture": {"index": 0},
@@ -88,8 +123,13 @@ class _Buffer:
         stored = np.ascontiguousarray(values, "<f4" if kind == _FLOAT else "<u4")
         view = self.add_bytes(stored.tobytes())
         self.views[view]["target"] = target
-        accessor = {"bufferView": view, "componentType": kind, "count": len(stored), "type": shape}
-        self.accessors.append(accessor)
+        number = self.declare(len(stored), shape, kind)
+        self.accessors[number]["bufferView"] = view
+        return number
+
+    def declare(self, count: int, shape: str, kind: int) -> int:
+        """Adds an accessor whose values lie elsewhere; returns its number."""
+        self.accessors.append({"componentType": kind, "count": count, "type": shape})
         return len(self.accessors) - 1
 
     def add_bytes(self, values: bytes) -> int:

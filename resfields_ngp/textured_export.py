@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from .config import Config
 from .datasets.selection import select_frames
+from .draco import require_draco
 from .flicker import measure_flicker
 from .frame_jobs import Made, Plan, check_faults, make_group, manifest_settings
 from .manifest import Manifest, read_manifest
@@ -47,12 +48,14 @@ def export_textured(
     Raises:
         MeshingError: Frames without a surface, or not closed where that is asked for, after all
             others were written.
-        ImportError: usd is asked for and usd-core is not installed.
+        ImportError: usd or draco is asked for and its package is not installed.
         CaptureError: The capture is gone or damaged.
         OSError: A file could not be written; those before it are whole.
     """
     if "usd" in config.meshing.formats:
         require_usd()
+    if config.texturing.draco and "glb" in config.meshing.formats:
+        require_draco()
     name = config.texturing.name or Path(config.capture.path).name.replace(" ", "_")
     frames = select_frames(config.meshing.frames, reconstruction.n_frames, "meshing.frames")
     numbers = [reconstruction.frame_numbers[frame] for frame in frames]

@@ -12,6 +12,7 @@ import trimesh
 from trimesh.visual import TextureVisuals
 
 from .atlas import Atlas, TexturedMesh
+from .draco import EXTENSION, require_draco
 from .gltf import textured_glb
 from .mesh import Mesh
 from .mesh_files import is_far, to_ply
@@ -25,7 +26,12 @@ JPEG_QUALITY = 95
 
 
 def write_textured(
-    textured: TexturedMesh, base: Path, formats: Sequence[str], picture: str, up: str = "+y"
+    textured: TexturedMesh,
+    base: Path,
+    formats: Sequence[str],
+    picture: str,
+    up: str = "+y",
+    draco: bool = False,
 ) -> list[Path]:
     """Writes a mesh in some formats; each file is whole or not there.
 
@@ -35,13 +41,14 @@ def write_textured(
         formats: Any of obj (with ``.mtl`` and the picture), glb, ply and usd (with the picture).
         picture: png or jpeg.
         up: Which axis is up, for the formats that say so.
+        draco: Whether glb files are compressed.
 
     Returns:
         The files, those of the first format first.
 
     Raises:
         OSError: The disk is full or the folder is not writable.
-        ImportError: usd is asked for and usd-core is not installed.
+        ImportError: usd or draco is asked for and its package is not installed.
     """
     encoded = encode_picture(textured.texture, picture)
     image = base.with_name(base.name + SUFFIXES[picture])
@@ -58,7 +65,7 @@ def write_textured(
             written += [material, image]
         elif suffix == "glb":
             mesh, uvs = textured.split()
-            write_whole(path, textured_glb(mesh, uvs, encoded, picture))
+            write_whole(path, textured_glb(mesh, uvs, encoded, picture, draco))
         elif suffix == "ply":
             write_whole(path, to_ply(with_vertex_colours(textured)))
         else:
@@ -111,9 +118,12 @@ def read_textured(path: Path) -> TexturedMesh:
     Raises:
         ValueError: The file is cut off, or has no texture.
         FileNotFoundError: It is missing.
+        ImportError: It is compressed with Draco, and DracoPy is not installed.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such mesh; run mesh --texture uv first")
+    if path.suffix == ".glb" and EXTENSION.encode() in path.read_bytes():
+        require_draco()  # without it trimesh would not say what is wrong
     try:
         loaded = trimesh.load(path, process=False, force="mesh")
         assert isinstance(loaded, trimesh.Trimesh)

@@ -36,6 +36,9 @@ class TexturingConfig:
     """Side of the texture, texels, 64 to 8192."""
     picture: Literal["png", "jpeg"] = "png"
     """How the texture is encoded."""
+    draco: bool = False
+    """Whether glb files are compressed with Draco, which rounds positions to 1/65535 of the longest
+    side; needs the extra resfields-ngp[draco]."""
     name: str = ""
     """First part of the files' names; the capture's name where empty."""
     padding: int = 4
@@ -87,7 +90,8 @@ class TexturedWriter:
     def write(self, number: int, found: FrameMesh) -> list[Path]:
         """Writes a frame's files; frames of one group share their atlas."""
         textured, names = self.textured(number, found), self._names
-        return write_textured(textured, names.base(number), names.formats, names.picture, self._up)
+        base, draco = names.base(number), self._texturing.draco
+        return write_textured(textured, base, names.formats, names.picture, self._up, draco)
 
     def textured(self, number: int, found: FrameMesh) -> TexturedMesh:
         """Returns a frame's mesh with its texture."""

@@ -180,10 +180,19 @@ def test_bad_options_are_one_line(run: Path, capsys, options: list, code: int, m
     assert message in error and len(error.splitlines()) == 1
 
 
-def test_usd_without_its_package_is_an_error(run: Path, capsys, monkeypatch) -> None:
-    monkeypatch.setitem(sys.modules, "pxr.Usd", None)
-    assert main(["mesh", str(run), *EXPORT, "--format", "usd"]) == 4
-    assert "pip install 'resfields-ngp[usd]'" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("module", "extra", "options"),
+    [
+        ("pxr.Usd", "usd", ["--format", "usd"]),
+        ("DracoPy", "draco", ["--format", "glb", "--texturing.draco", "true"]),
+    ],
+)
+def test_a_missing_package_is_an_error(
+    run: Path, capsys, monkeypatch, module: str, extra: str, options: list
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    assert main(["mesh", str(run), *EXPORT, *options]) == 4
+    assert f"pip install 'resfields-ngp[{extra}]'" in capsys.readouterr().err
 
 
 def test_an_open_mesh_is_refused_where_closed_ones_are_asked_for(

@@ -1,7 +1,8 @@
-"""Small raw sequences on disk: a textured ball of two colours, a file a frame."""
+"""Small raw sequences on disk: a textured shape of two colours, a file a frame."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -37,13 +38,31 @@ def obj_text(vertices: np.ndarray, faces: np.ndarray, mtl: str, middle: float) -
     return "\n".join(lines) + "\n"
 
 
-def write_owlii(folder: Path, n_frames: int, unit: float = 1000.0, pattern: str = "") -> Path:
-    """Writes a ball of 0.8 m radius that moves, in raw Owlii naming; `unit` a metre."""
+def moving_ball(frame: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns a ball of 0.8 m radius that moves along x, metres."""
+    return ball(0.8, (0.1 * frame, 1.0, 0.0))
+
+
+def moving_figure(frame: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns a body and a head that sticks out forwards, to its left: no axis is a mirror."""
+    body, faces = ball(0.5, (0.0, 0.0, 0.0))
+    body = body * (0.8, 1.4, 0.7) + (0.3 + 0.05 * frame, 0.8, -0.2)
+    head, more = ball(0.3, (0.65 + 0.05 * frame, 1.3, 0.15))
+    return np.concatenate([body, head]), np.concatenate([faces, more + len(body)])
+
+
+def write_owlii(
+    folder: Path,
+    n_frames: int,
+    unit: float = 1000.0,
+    pattern: str = "",
+    shape: Callable[[int], tuple[np.ndarray, np.ndarray]] = moving_ball,
+) -> Path:
+    """Writes a shape in raw Owlii naming, in two colours that meet 1 m up; `unit` a metre."""
     folder.mkdir(parents=True, exist_ok=True)
     for frame in range(n_frames):
         stem = (pattern or "ball_%08d") % (frame + 1)
-        centre = (0.1 * frame, 1.0, 0.0)
-        vertices, faces = ball(0.8, centre)
+        vertices, faces = shape(frame)
         text = obj_text(unit * vertices, faces, f"{stem}.mtl", unit)
         (folder / f"{stem}.obj").write_text(text)
         (folder / f"{stem}.mtl").write_text(f"newmtl skin\nKd 1 1 1\nmap_Kd {stem}.png\n")

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from .datasets.base import Capture, View
-from .pixels import bounding_boxes, ray_matrices
+from .pixels import N_CANDIDATES, bounding_boxes, ray_matrices
 from .records import Batch, FrameSlices, ModelSpace, Rays
 from .transfers import on_device
 
@@ -83,7 +83,7 @@ class DevicePixels:
         """
         count = max(1, n_rays // (len(frames) * self.n_views))
         at = on_device(frames, self.device)
-        n_candidates = 3 * count if self.has_masks else count
+        n_candidates = N_CANDIDATES * count if self.has_masks else count
         shape = (len(frames), self.n_views, n_candidates, 2)
         uniform = torch.rand(shape, generator=generator, device=self.device)
         boxes = self._boxes[at][:, :, None]  # (T, V, 1, 4): left, top, width, height

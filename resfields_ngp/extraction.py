@@ -37,7 +37,7 @@ class MeshingConfig:
     frames: str = "::"
     """Frames to mesh, as start:stop:stride (or one number) over the frames that were fitted."""
     level: float = 0.0
-    """Signed distance of the surface, model units; positive swells it."""
+    """How far outside the fitted surface to mesh, model units; positive swells it."""
     keep_fraction: float = 0.02
     """Components whose area is below this fraction of the largest one's are dropped, 0 to 1."""
     keep_largest: int = 0

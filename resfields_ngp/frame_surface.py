@@ -32,10 +32,10 @@ class Surface:
         Args:
             reconstruction: What was fitted.
             frame: Index of the frame among those fitted.
-            level: Signed distance of the surface, model units.
+            level: How far outside the fitted surface this one lies, model units.
             margin: How far outside the occupied region it may lie, cells of the occupancy grid.
         """
-        self.frame, self._level = frame, level
+        self.frame, self._level = frame, level + reconstruction.surface_level
         self.reconstruction, self.space = reconstruction, reconstruction.space
         self._field = reconstruction.field
         occupancy = reconstruction.occupancy

@@ -32,6 +32,8 @@ class LossConfig:
     """L1 of rendered and measured depth along the ray, model units; needs depth images."""
     sparseness: float = 0.5
     """Pushes the signed distance off 0 away from the surface (SparseNeuS, arXiv:2206.05737)."""
+    area: float = 0.0
+    """Surface area: shrinks what no two views see alike, such as the wedge behind a flat back."""
     curvature: float = 0.0
     """Similar normals a small step apart on the surface (after Neuralangelo, arXiv:2306.03092)."""
     distortion: float = 0.01
@@ -107,6 +109,26 @@ def sparseness_loss(
 ) -> Tensor:  # ()
     """``mean exp(-sharpness |f|)`` (SparseNeuS, Eq. 11)."""
     return torch.exp(-sharpness * sdfs.abs()).sum() / max(sdfs.shape[0], 1)
+
+
+def area_loss(
+    sdfs: Tensor,  # (N,) on the surface
+    around: Tensor,  # (N,) mean at the corners of a tetrahedron about each, so far away
+    reach: float,
+    weights: Tensor | None = None,  # (N,) 1 where it counts, else 0
+) -> Tensor:  # ()
+    """``-mean kappa f`` with kappa held fixed: its descent is mean curvature flow.
+
+    Surface area changes by ``-integral of kappa df`` where the distance f changes by df; kappa, the
+    sum of the principal curvatures, is f's Laplacian, here 6 / reach^2 times what f lacks of the
+    mean around it. Unlike curvature itself, whose sum over a ridge is the same wherever that lies,
+    it moves a ridge.
+    """
+    lacking = (around - sdfs).detach() * (6.0 / reach**2)
+    pulls = lacking.clamp(-1.0 / reach, 1.0 / reach) * sdfs
+    if weights is not None:
+        return -(pulls * weights).sum() / weights.sum().clamp(min=1.0)
+    return -pulls.sum() / max(sdfs.shape[0], 1)
 
 
 def curvature_loss(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import cv2
 import numpy as np
 import torch
@@ -11,6 +13,8 @@ from .records import Batch, FrameSlices, ModelSpace, Rays
 
 _BORDER = 8
 """Pixels around the subject's bounding box that still count as near it."""
+N_CANDIDATES = 3
+"""Pixels of an image looked at for each that is drawn."""
 
 
 class PixelSource:
@@ -70,7 +74,7 @@ class PixelSource:
         """Returns origins, directions, rgbs, masks and depths of pixels of one image."""
         view = self.views[i]
         left, top, width, height = self._boxes[i][frame]
-        n_candidates = 3 * count if self.has_masks else count
+        n_candidates = N_CANDIDATES * count if self.has_masks else count
         uniform = torch.rand((n_candidates, 2), generator=generator).numpy()
         columns = left + np.minimum((uniform[:, 0] * width).astype(np.int64), width - 1)
         rows = top + np.minimum((uniform[:, 1] * height).astype(np.int64), height - 1)
@@ -94,6 +98,29 @@ class PixelSource:
         directions /= np.linalg.norm(directions, axis=1, keepdims=True)
         origins = np.repeat(self._centres[i][frame][None], len(rows), axis=0)
         return origins, directions, rgbs, masks, depths.astype(np.float32)
+
+
+def outline_odds(views: tuple[View, ...], foreground: float) -> float:
+    """Returns how much more densely pixels are drawn within the outline than around it.
+
+    The geometric mean over images of the draws' density inside over that outside; 1 without masks.
+
+    Args:
+        views: Those that are drawn from.
+        foreground: As for `PixelSource.draw`.
+    """
+    logs = []
+    for view in views:
+        if view.masks is None:
+            return 1.0
+        for mask, (left, top, width, height) in zip(view.masks, bounding_boxes(view), strict=True):
+            coverage = float(mask[top : top + height, left : left + width].mean())
+            if 0.0 < coverage < 1.0:
+                most, least = N_CANDIDATES * coverage, 1.0 - N_CANDIDATES * (1.0 - coverage)
+                share = min(most, max(foreground, least))
+                share = min(max(share, 0.01), 0.99)
+                logs.append(math.log(share / coverage * (1.0 - coverage) / (1.0 - share)))
+    return math.exp(sum(logs) / len(logs)) if logs else 1.0
 
 
 def ray_matrices(view: View, space: ModelSpace) -> tuple[np.ndarray, np.ndarray]:

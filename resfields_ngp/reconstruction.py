@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from .device_pixels import DevicePixels
 from .field import Field
 from .hull import Hull, build_hull
 from .occupancy import Occupancy
-from .pixels import PixelSource
+from .pixels import PixelSource, outline_odds
 from .records import ModelSpace
 from .tasks.capture import CaptureTask, restore_model
 from .training import Progress, Trainer, train_task
@@ -45,6 +46,22 @@ class Reconstruction:
     """(4, 4) similarity from the capture's unit sphere to the world."""
     background: float = 0.0
     """Grey level that renderings lie on."""
+    outline_odds: float = 1.0
+    """How much more densely training drew pixels within the outlines than around them."""
+
+    @property
+    def surface_level(self) -> float:
+        """Signed distance of the surface in the field, model units.
+
+        Seen past an outline at distance d, a surface is opaque by ``sigmoid(-sharpness * d)``.
+        Where pixels are drawn odds times as densely inside, the mean colour and mask losses are
+        lowest with that curve moved outwards by ``log(odds) / sharpness``: the fitted 0 lies so far
+        outside the outline, and the outline itself at minus this.
+        """
+        if not self.field.head.n_tangents:
+            return 0.0
+        sharpness = self.field.sharpness(self.field.trained_fraction)
+        return -math.log(self.outline_odds) / sharpness
 
     @property
     def n_frames(self) -> int:
@@ -79,7 +96,8 @@ def train(
     backend = open_backend(config.training.backend, config.training.device)
     trainer, task, space = prepare(config, capture, backend)
     background = config.training.rendered_background(capture.has_masks)
-    _describe(run, capture, space, background)
+    odds = outline_odds(capture.views, config.training.foreground)
+    _describe(run, capture, space, background, odds)
     train_task(trainer, run, report, resume, should_stop)
     return Reconstruction(
         task.field,
@@ -88,6 +106,7 @@ def train(
         capture.frame_numbers,
         capture.world_from_normalised,
         background,
+        odds,
     )
 
 
@@ -144,6 +163,7 @@ def load_reconstruction(path: Path | str, device: str = "auto") -> Reconstructio
         numbers,
         placement["world_from_normalised"],
         float(placement["background"]),
+        float(placement.get("outline_odds", 1.0)),
     )
 
 
@@ -184,7 +204,9 @@ def _pixels(
     return DevicePixels(*arguments, backend.device, budget)
 
 
-def _describe(run: RunFolder, capture: Capture, space: ModelSpace, background: float) -> None:
+def _describe(
+    run: RunFolder, capture: Capture, space: ModelSpace, background: float, odds: float
+) -> None:
     """Writes where model space lies, which every export needs."""
     from .writing import whole_file
 
@@ -194,6 +216,7 @@ def _describe(run: RunFolder, capture: Capture, space: ModelSpace, background: f
         "frame_numbers": np.asarray(capture.frame_numbers),
         "world_from_normalised": capture.world_from_normalised,
         "background": background,
+        "outline_odds": odds,
         "margin": 0.0,
     }
     with whole_file(run.path / "placement.npz") as partial, open(partial, "wb") as file:

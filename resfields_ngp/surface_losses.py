@@ -15,6 +15,7 @@ from .backends.reference import box_interval
 from .field import Field
 from .losses import (
     LossConfig,
+    area_loss,
     curvature_loss,
     eikonal_loss,
     hull_loss,
@@ -29,7 +30,12 @@ from .transfers import on_device
 N_FREE_POINTS = 1024
 """Random points per step for the losses that hold everywhere in the box."""
 N_BENT = 4096
-"""Samples whose curvature is looked at, where they are drawn."""
+"""Samples whose normals are compared."""
+N_TENSE = 1024
+"""Samples on which the area pulls."""
+AREA_REACH = 0.06
+"""Model units across which the area is felt: a ridge is drawn in over so much of its slopes."""
+_TETRAHEDRON = (1, 1, 1, 1, -1, -1, -1, 1, -1, -1, -1, 1)
 N_LOST = 256
 """Rays that miss the surface, where they are drawn."""
 HULL_STEP = 0.02
@@ -64,6 +70,8 @@ def surface_losses(
         losses["sparseness"] = config.sparseness * sparseness_loss(sdfs)
         if occupancy.has_masks:
             losses["hull"] = config.hull * hull_loss(sdfs, occupancy.hull_distances(points, at))
+    if config.area:
+        losses["area"] = config.area * _area(place, shading, slices)
     if config.curvature:
         losses["curvature"] = config.curvature * _curvature(place, shading, slices)
     return losses
@@ -96,22 +104,45 @@ def free_points(
     return positions, _even_slices(frames, each)
 
 
+def _area(place: Place, shading: Shading, slices: FrameSlices) -> Tensor:
+    """Compares distances on the surface with those around it."""
+    chosen, at, counts = _on_surface(place, shading, slices, N_TENSE)
+    shape, device = (chosen.shape[0], 1, 1), place.generator.device
+    is_flipped = torch.rand(shape, generator=place.generator, device=device) < 0.5
+    corners = on_device(_TETRAHEDRON, device).view(4, 3) * (AREA_REACH / 3.0**0.5)
+    positions = shading.positions[chosen][:, None] + torch.where(is_flipped, -corners, corners)
+    of_corners = FrameSlices(at.frames, tuple(4 * offset for offset in at.offsets))
+    with torch.no_grad():
+        positions = positions.view(-1, 3).clamp(0.0, 1.0)
+        around = place.field.query(positions, of_corners, place.fraction, 0)[:, 0, 0]
+    return area_loss(
+        shading.outputs.values[chosen, 0], around.view(-1, 4).mean(1), AREA_REACH, counts
+    )
+
+
 def _curvature(place: Place, shading: Shading, slices: FrameSlices) -> Tensor:
     """Compares normals of samples on the surface with those a small step away."""
-    weights = shading.weights.detach()
-    if place.field.backend.is_asynchronous:
-        stride = max(1, weights.shape[0] // N_BENT)
-        chosen = torch.arange(0, weights.shape[0], stride, device=weights.device)
-        at = FrameSlices(slices.frames, tuple(-(-offset // stride) for offset in slices.offsets))
-        counts = (weights[chosen] > 0.1).float()
-    else:
-        chosen = (weights > 0.1).nonzero()[:, 0]
-        at, counts = _slices_of(chosen, slices), None
+    chosen, at, counts = _on_surface(place, shading, slices, N_BENT)
     shape, device = (chosen.shape[0], 3), place.generator.device
     shift = torch.randn(shape, generator=place.generator, device=device) * 0.01
     positions = (shading.positions[chosen] + shift).clamp(0.0, 1.0)
     moved = place.field.query(positions, at, place.fraction, 3)
     return curvature_loss(shading.outputs.gradients[chosen], moved[:, 1:, 0], counts)
+
+
+def _on_surface(
+    place: Place, shading: Shading, slices: FrameSlices, count: int
+) -> tuple[Tensor, FrameSlices, Tensor | None]:
+    """Returns about `count` samples or fewer, their slices, and which count, None being all."""
+    weights = shading.weights.detach()
+    if place.field.backend.is_asynchronous:
+        stride = max(1, weights.shape[0] // count)
+        chosen = torch.arange(0, weights.shape[0], stride, device=weights.device)
+        at = FrameSlices(slices.frames, tuple(-(-offset // stride) for offset in slices.offsets))
+        return chosen, at, (weights[chosen] > 0.1).float()
+    chosen = (weights > 0.1).nonzero()[:, 0]
+    chosen = chosen[:: max(1, len(chosen) // count)]
+    return chosen, _slices_of(chosen, slices), None
 
 
 def _silhouette_of_some(place: Place, rays: Rays, is_lost: Tensor) -> Tensor:

@@ -100,6 +100,10 @@ class BallField:
         """Returns the distance, at every frame the same."""
         return ball_distances(positions)
 
+    def normals(self, positions: Tensor, frame: int) -> Tensor:
+        """Returns unit normals, at every frame the same."""
+        return torch.nn.functional.normalize(positions - 0.5, dim=1)
+
 
 def small_field(backend: Backend, head: str = "neus", n_frames: int = N_FRAMES) -> Field:
     """Returns a field that trains in milliseconds."""

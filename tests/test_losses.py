@@ -7,6 +7,7 @@ import torch
 
 from resfields_ngp.losses import (
     LossConfig,
+    area_loss,
     colour_loss,
     curvature_loss,
     depth_loss,
@@ -76,6 +77,27 @@ def test_sparseness_is_one_on_the_surface_and_falls_off():
     assert float(sparseness_loss(distances, 50.0)) == pytest.approx(expected)
 
 
+def test_the_area_pulls_on_a_ball_by_two_over_its_radius():
+    radius, reach = 0.3, 0.02
+    corners = torch.tensor([[1.0, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]]).double()
+    points = torch.nn.functional.normalize(uniform(50, 3).double() - 0.5, dim=1)
+    sdfs = torch.zeros(50, dtype=torch.float64, requires_grad=True)
+    taps = radius * points[:, None] + corners * reach / 3**0.5
+    around = (taps.norm(dim=2) - radius).mean(1)
+    area_loss(sdfs, around, reach).backward()
+    # Along a few directions the mean of four taps differs from the ball's own by a little.
+    assert torch.allclose(sdfs.grad * 50, torch.full((50,), -2.0 / radius).double(), rtol=0.05)
+
+
+def test_the_area_leaves_planes_alone_and_counts_by_weights():
+    sdfs, around = torch.tensor([0.1, -0.2, 0.3]), torch.tensor([0.1, -0.2, 0.4])
+    assert area_loss(sdfs[:2], around[:2], 0.1) == 0.0
+    # Curvatures that the reach cannot resolve are cut off at 1 / reach.
+    assert torch.allclose(area_loss(sdfs, around, 0.1), torch.tensor(-10.0 * 0.3 / 3))
+    weights = torch.tensor([1.0, 0.0, 1.0])
+    assert torch.allclose(area_loss(sdfs, around, 0.1, weights), torch.tensor(-10.0 * 0.3 / 2))
+
+
 def test_curvature_is_one_less_the_cosine_whatever_the_lengths():
     gradients = torch.tensor([[1.0, 0.0, 0.0], [0.0, 3.0, 0.0]])
     neighbours = torch.tensor([[0.0, 2.0, 0.0], [0.0, 1.0, 0.0]])
@@ -113,6 +135,7 @@ CASES = {
     "hull": lambda v: hull_loss(v[:, 0], torch.ones(v.shape[0])),
     "depth": lambda v: depth_loss(v[:, 0], v[:, 1], v[:, 2].detach()),
     "sparseness": lambda v: sparseness_loss(v[:, 0]),
+    "area": lambda v: area_loss(v[:, 0], v[:, 0], 0.1),
     "curvature": lambda v: curvature_loss(v, v.flip(1)),
     "silhouette": lambda v: silhouette_loss(v[:, 0], torch.arange(v.shape[0]), v.shape[0] + 1, 5),
 }

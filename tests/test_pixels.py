@@ -9,7 +9,7 @@ from ball_scene import N_FRAMES, ball_capture, ball_space, seeded
 
 from resfields_ngp.datasets.base import Capture
 from resfields_ngp.device_pixels import DevicePixels
-from resfields_ngp.pixels import PixelSource
+from resfields_ngp.pixels import PixelSource, bounding_boxes, outline_odds
 from resfields_ngp.records import Batch
 
 N_VIEWS = 3
@@ -108,6 +108,26 @@ def test_every_frame_and_view_has_the_same_number_of_pixels(n_rays: int):
 def test_the_part_on_the_subject_is_the_one_asked_for(foreground: float):
     masks = draw(noisy_capture(), 600, foreground).masks
     assert float(masks.mean()) == pytest.approx(foreground, abs=0.01)
+
+
+@pytest.mark.parametrize("foreground", [0.1, 0.5, 0.9])
+def test_the_odds_are_those_of_counted_draws(foreground: float):
+    capture = noisy_capture()
+    odds = []
+    for view in capture.views:
+        one = replace(capture, views=(view,))
+        for frame, (*_, width, height) in enumerate(bounding_boxes(view)):
+            inside = view.masks[frame].sum()
+            batch = make_source(one).draw((frame,), 4000, foreground, seeded())
+            drawn = float(batch.masks.sum())
+            around = width * height - inside
+            odds.append((drawn / inside) / ((batch.rays.n_rays - drawn) / around))
+    expected = np.exp(np.mean(np.log(odds)))
+    assert outline_odds(capture.views, foreground) == pytest.approx(expected, rel=0.02)
+
+
+def test_without_masks_pixels_are_drawn_evenly():
+    assert outline_odds(noisy_capture(False).views, 0.7) == 1.0
 
 
 def test_a_subject_too_small_for_its_part_gives_way_to_the_background():

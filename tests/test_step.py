@@ -27,7 +27,7 @@ CPU = BACKENDS[1]
 CONFIG = OccupancyConfig(
     band=4.0, min_band=0.25, step=1.0, min_step=0.002, max_step=0.03, stretch=2.0, refresh_every=8
 )
-LOSSES = LossConfig(1.0, "l1", 0.1, 0.1, 1.0, 0.1, 0.1, 0.1)
+LOSSES = LossConfig(colour_kind="l1", mask=0.1, sparseness=0.1, area=0.01, curvature=0.1)
 ALWAYS = {"colour", "mask", "eikonal"}
 
 
@@ -68,11 +68,11 @@ def step(
 
 def test_every_term_takes_part_where_everything_is_there():
     result, gradients = step()
-    others = {"hull", "silhouette", "depth", "sparseness", "curvature"}
+    others = {"hull", "silhouette", "depth", "sparseness", "area", "curvature"}
     assert set(result.losses) == ALWAYS | others
     assert result.n_rays == 96 and result.n_samples > 96
     for name, value in result.losses.items():
-        assert torch.isfinite(value) and value >= 0, name
+        assert torch.isfinite(value) and (value >= 0 or name == "area"), name
     for name, gradient in gradients.items():
         assert torch.isfinite(gradient).all(), name
 
@@ -83,6 +83,7 @@ def test_every_term_takes_part_where_everything_is_there():
         ("hull", {"hull", "silhouette"}),
         ("depth", {"depth"}),
         ("sparseness", {"sparseness"}),
+        ("area", {"area"}),
         ("curvature", {"curvature"}),
         ("eikonal", {"eikonal"}),
         ("mask", {"mask"}),
@@ -145,7 +146,7 @@ def test_terms_need_what_they_compare_with(head: str, has_masks: bool, has_depth
     expected |= {"depth"} if has_depths else set()
     expected |= {"distortion"} if head == "nerf" else set()
     if head == "neus":
-        expected |= {"eikonal", "sparseness", "curvature"}
+        expected |= {"eikonal", "sparseness", "area", "curvature"}
         expected |= {"hull", "silhouette"} if has_masks else set()
     assert set(result.losses) == expected
     assert all(torch.isfinite(gradient).all() for gradient in gradients.values())

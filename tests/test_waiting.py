@@ -131,7 +131,7 @@ def field_of(motion: str = "none", head: str = "neus") -> Field:
     return Field(encoder, network, shape, residual, N_FRAMES, seeded(), Device(), warp)
 
 
-ALL_LOSSES = LossConfig(curvature=0.1, smoothness=0.1, depth=0.1)
+ALL_LOSSES = LossConfig(area=0.1, curvature=0.1, smoothness=0.1, depth=0.1)
 
 
 CASES = [("none", "nerf"), *((motion, "neus") for motion in MOTIONS)]

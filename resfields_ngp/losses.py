@@ -33,7 +33,7 @@ class LossConfig:
     sparseness: float = 0.5
     """Pushes the signed distance off 0 away from the surface (SparseNeuS, arXiv:2206.05737)."""
     area: float = 0.0
-    """Surface area: shrinks what no two views see alike, such as the wedge behind a flat back."""
+    """Area of convex parts: draws in what no view holds, such as a wedge behind a flat back."""
     curvature: float = 0.0
     """Similar normals a small step apart on the surface (after Neuralangelo, arXiv:2306.03092)."""
     distortion: float = 0.01
@@ -117,15 +117,15 @@ def area_loss(
     reach: float,
     weights: Tensor | None = None,  # (N,) 1 where it counts, else 0
 ) -> Tensor:  # ()
-    """``-mean kappa f`` with kappa held fixed: its descent is mean curvature flow.
+    """``-mean max(0, kappa) f`` with kappa held fixed: mean curvature flow of what is convex.
 
     Surface area changes by ``-integral of kappa df`` where the distance f changes by df; kappa, the
     sum of the principal curvatures, is f's Laplacian, here 6 / reach^2 times what f lacks of the
     mean around it. Unlike curvature itself, whose sum over a ridge is the same wherever that lies,
-    it moves a ridge.
+    it moves a ridge. It comes to rest where the surface is flat or a saddle.
     """
     lacking = (around - sdfs).detach() * (6.0 / reach**2)
-    pulls = lacking.clamp(-1.0 / reach, 1.0 / reach) * sdfs
+    pulls = lacking.clamp(0.0, 1.0 / reach) * sdfs
     if weights is not None:
         return -(pulls * weights).sum() / weights.sum().clamp(min=1.0)
     return -pulls.sum() / max(sdfs.shape[0], 1)

@@ -33,7 +33,7 @@ N_BENT = 4096
 """Samples whose normals are compared."""
 N_TENSE = 1024
 """Samples on which the area pulls."""
-AREA_REACH = 0.06
+AREA_REACH = 0.03
 """Model units across which the area is felt: a ridge is drawn in over so much of its slopes."""
 _TETRAHEDRON = (1, 1, 1, 1, -1, -1, -1, 1, -1, -1, -1, 1)
 N_LOST = 256

@@ -89,8 +89,8 @@ def test_the_area_pulls_on_a_ball_by_two_over_its_radius():
     assert torch.allclose(sdfs.grad * 50, torch.full((50,), -2.0 / radius).double(), rtol=0.05)
 
 
-def test_the_area_leaves_planes_alone_and_counts_by_weights():
-    sdfs, around = torch.tensor([0.1, -0.2, 0.3]), torch.tensor([0.1, -0.2, 0.4])
+def test_the_area_leaves_planes_and_hollows_alone_and_counts_by_weights():
+    sdfs, around = torch.tensor([0.1, -0.2, 0.3]), torch.tensor([0.1, -0.3, 0.4])
     assert area_loss(sdfs[:2], around[:2], 0.1) == 0.0
     # Curvatures that the reach cannot resolve are cut off at 1 / reach.
     assert torch.allclose(area_loss(sdfs, around, 0.1), torch.tensor(-10.0 * 0.3 / 3))

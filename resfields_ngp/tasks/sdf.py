@@ -68,7 +68,7 @@ class SdfFitConfig:
     """What is minimised."""
     training: ScheduleConfig = field(
         default_factory=lambda: ScheduleConfig(
-            seconds=60.0, frames_per_batch=12, samples_per_batch=4096
+            seconds=60.0, frames_per_batch=12, samples_per_batch=16384
         )
     )
     """How long, how fast, on what."""

@@ -117,7 +117,7 @@ class DevicePixels:
         directions = torch.nn.functional.normalize(points @ self._matrices[at].mT, dim=3)
         origins = self._centres[at][:, :, None].expand_as(directions)
         each = pixels.shape[1] * pixels.shape[2]
-        slices = FrameSlices(frames, tuple(each * i for i in range(len(frames) + 1)))
+        slices = FrameSlices.even(frames, each)
         return Rays(origins.reshape(-1, 3), directions.reshape(-1, 3), slices)
 
     def _places(self, pixels: Tensor) -> Tensor:

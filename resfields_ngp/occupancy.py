@@ -146,12 +146,7 @@ class Occupancy(nn.Module):
         return self._sampled(self.distances, positions, slices)
 
     def _sampled(self, grid: Tensor, positions: Tensor, slices: FrameSlices) -> Tensor:
-        device = positions.device
-        frames = torch.repeat_interleave(
-            on_device(slices.frames, device),
-            on_device(slices.offsets, device).diff(),
-            output_size=slices.n_rows,
-        )
+        frames = slices.spread(on_device(slices.frames, positions.device))
         return sample_distances(grid, frames, positions, self.resolution)
 
     @torch.no_grad()

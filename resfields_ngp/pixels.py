@@ -57,9 +57,7 @@ class PixelSource:
         origins, directions, rgbs, masks, depths = (
             np.concatenate(column) for column in zip(*parts, strict=True)
         )
-        slices = FrameSlices(
-            frames, tuple(per_view * len(self.views) * i for i in range(len(frames) + 1))
-        )
+        slices = FrameSlices.even(frames, per_view * len(self.views))
         rays = Rays(torch.from_numpy(origins), torch.from_numpy(directions), slices)
         return Batch(
             rays,

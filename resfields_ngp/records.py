@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .transfers import sent
+from .transfers import on_device, sent
 
 
 def frame_time(frame: int, n_frames: int) -> float:
@@ -107,6 +107,16 @@ class FrameSlices:
     def single(frame: float, n_rows: int) -> FrameSlices:
         """Returns the slices of a batch whose rows all belong to one frame."""
         return FrameSlices((frame,), (0, n_rows))
+
+    @staticmethod
+    def even(frames: tuple[float, ...], each: int) -> FrameSlices:
+        """Returns the slices of equally many rows a frame."""
+        return FrameSlices(frames, tuple(each * i for i in range(len(frames) + 1)))
+
+    def spread(self, values: Tensor) -> Tensor:
+        """Returns (N, ...) for each row what (T, ...) values hold for its frame; nobody waits."""
+        counts = on_device(self.offsets, values.device).diff()
+        return torch.repeat_interleave(values, counts, dim=0, output_size=self.n_rows)
 
     @staticmethod
     def of_sorted(frame_ids: Tensor, frames: tuple[float, ...]) -> FrameSlices:

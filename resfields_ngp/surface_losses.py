@@ -101,7 +101,7 @@ def free_points(
     each = max(1, n_points // len(frames))
     shape = (each * len(frames), 3)
     positions = torch.rand(shape, generator=generator, device=generator.device)
-    return positions, _even_slices(frames, each)
+    return positions, FrameSlices.even(frames, each)
 
 
 def _area(place: Place, shading: Shading, slices: FrameSlices) -> Tensor:
@@ -164,7 +164,7 @@ def _silhouette_of_some(place: Place, rays: Rays, is_lost: Tensor) -> Tensor:
     distances = near[:, None] + (far - near)[:, None] * steps
     positions = origins[:, None] + distances[..., None] * directions[:, None]
     positions = positions.view(-1, 3).clamp(0.0, 1.0)
-    slices = _even_slices(frames, count * _N_HULL_POINTS)
+    slices = FrameSlices.even(frames, count * _N_HULL_POINTS)
     sdfs = place.field.query(positions, slices, place.fraction, 0)[:, 0, 0]
     within = place.occupancy.hull_distances(positions, slices) <= 2.0 * place.occupancy.margin
     within = within & (far > near).repeat_interleave(_N_HULL_POINTS)
@@ -177,8 +177,3 @@ def _slices_of(chosen: Tensor, slices: FrameSlices) -> FrameSlices:
     """Returns which of some ascending rows (M,) belong to which frame."""
     bounds = torch.searchsorted(chosen, on_device(slices.offsets, chosen.device))
     return FrameSlices(slices.frames, tuple(bounds.tolist()))
-
-
-def _even_slices(frames: tuple[float, ...], each: int) -> FrameSlices:
-    """Returns slices of equally many rows."""
-    return FrameSlices(frames, tuple(each * i for i in range(len(frames) + 1)))

@@ -135,11 +135,10 @@ class SurfacePoints:
             chosen = torch.randint(len(pool), (each - n_surface,), generator=generator).numpy()
             positions.append(pool[chosen])
             distances.append(measured[chosen])
-        offsets = tuple(each * i for i in range(len(frames) + 1))
         return (
             torch.from_numpy(np.concatenate(positions)),
             torch.from_numpy(np.concatenate(distances)),
-            FrameSlices(frames, offsets),
+            FrameSlices.even(frames, each),
         )
 
     def _off_surface(

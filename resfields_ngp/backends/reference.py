@@ -26,7 +26,7 @@ class ReferenceBackend(Backend):
 
     def hash_grid(self, positions, slices, coefficients, slots, table, spec, n_tangents):
         """See `Backend.hash_grid`."""
-        rows = _row_frames(slices, positions.device)
+        rows = slices.spread(torch.arange(len(slices.frames), device=positions.device))
         levels = []
         for level in range(spec.n_levels):
             places = positions[:, : spec.n_dims]
@@ -64,7 +64,7 @@ class ReferenceBackend(Backend):
         """See `Backend.march`; walks all rays in step."""
         n_rays, device = rays.n_rays, rays.origins.device
         near, far = box_interval(rays.origins, rays.directions)
-        frames = torch.tensor(rays.slices.frames, device=device)[_row_frames(rays.slices, device)]
+        frames = rays.slices.spread(on_device(rays.slices.frames, device))
         t = near + (jitter if jitter is not None else 0.5) * step
         before, length = torch.full_like(t, 1e9), torch.full_like(t, step)
         entered = torch.zeros(n_rays, dtype=torch.bool, device=device)
@@ -147,13 +147,6 @@ def sample_distances(distances: Tensor, frames: Tensor, points: Tensor, resoluti
         weight = shares[0][i] * shares[1][j] * shares[2][k]
         total = total + weight * distances[frames, x + i, y + j, z + k].float()
     return total
-
-
-def _row_frames(slices: FrameSlices, device: torch.device) -> Tensor:
-    """Returns (N,) the position in `slices.frames` of each row."""
-    counts = on_device(slices.offsets, device).diff()
-    every = torch.arange(len(slices.frames), device=device)
-    return torch.repeat_interleave(every, counts, output_size=slices.n_rows)
 
 
 def _shares(fractions: Tensor) -> list[tuple[Tensor, Tensor]]:

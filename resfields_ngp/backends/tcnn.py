@@ -37,7 +37,6 @@ from .tcnn_layout import (
     near_surface,
     network_config,
     pad_rows,
-    row_slots,
 )
 
 NETWORK_STEP = 0.01
@@ -109,7 +108,7 @@ class TcnnBackend(Backend):
         call walks them all.
         """
         resolution = distances.shape[1]
-        slot = row_slots(rays.slices, self.device)
+        slot = rays.slices.spread(torch.arange(len(rays.slices.frames), device=self.device))
         frames = on_device(rays.slices.frames, self.device)
         near, far = box_interval(rays.origins, rays.directions)
         offsets = 0.5 if jitter is None else jitter

@@ -103,13 +103,6 @@ def beside(origins: Tensor, slot: Tensor) -> Tensor:
     return moved
 
 
-def row_slots(slices: FrameSlices, device: torch.device) -> Tensor:
-    """Returns (R,) the slice of each row."""
-    every = torch.arange(len(slices.frames), device=device)
-    counts = on_device(slices.offsets, device).diff()
-    return torch.repeat_interleave(every, counts, output_size=slices.n_rows)
-
-
 def near_surface(
     rays: Rays,
     found: tuple[Tensor, Tensor, Tensor],

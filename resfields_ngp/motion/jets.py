@@ -43,8 +43,7 @@ def of_frames(
     n_tangents: int,
 ) -> Tensor:  # (N, 1 + n_tangents, F)
     """Returns values of each row's frame as jets, constant in space."""
-    counts = on_device(slices.offsets, values.device).diff()
-    rows = torch.repeat_interleave(values, counts, dim=0, output_size=slices.n_rows)[:, None]
+    rows = slices.spread(values)[:, None]
     if not n_tangents:
         return rows
     return torch.cat([rows, rows.new_zeros(rows.shape[0], n_tangents, rows.shape[2])], dim=1)

@@ -141,7 +141,7 @@ class FlowTask(FitTask):
         first = (weights * self._model[0][points.triangles]).sum(1)
         then = (weights * self._model[frame_of, points.triangles]).sum(1)
         first, then = (sent(torch.from_numpy(each), device) for each in (first, then))
-        slices = FrameSlices(frames, tuple(each * i for i in range(len(frames) + 1)))
+        slices = FrameSlices.even(frames, each)
         there = self.field.forward_flow(first, slices, fraction)
         back = self.field.backward_flow(then, slices, fraction)
         losses = {

@@ -132,7 +132,11 @@ def describe_collapse(rows: list[Row]) -> str:
 def settings_key(config: Config) -> str:
     """Returns what two runs share just if they have the same settings, wherever the capture is."""
     capture = dataclasses.replace(config.capture, path=Path(config.capture.path).name)
-    table = to_table(dataclasses.replace(config, capture=capture))
+    return table_key(to_table(dataclasses.replace(config, capture=capture)))
+
+
+def table_key(table: Mapping[str, Any]) -> str:
+    """Returns what equal tables of settings share."""
     return hashlib.sha256(json.dumps(table, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 import time
 from collections.abc import Iterable, Mapping
@@ -23,6 +21,7 @@ from resfields_ngp.run_folder import RunFolder
 from resfields_ngp.schedules import TrainingConfig
 from resfields_ngp.tasks import TASKS
 
+from .comparisons import settings_key, table_key
 from .measuring import REDUCED, compile_kernels, configured, measured_run
 from .results import Ledger, Row, machine_line, markdown_table, peak_memory
 from .variants import COLUMNS, NOTES, VARIANTS
@@ -71,7 +70,7 @@ def compare_variants(
     measure = measured_radiance if task == "radiance" else measured_fit
     for name in names:
         given = {**settings, **known[name]}
-        row = {"task": task, "input": path.stem, "variant": name, "key": _key(given)}
+        row = {"task": task, "input": path.stem, "variant": name, "key": _key(task, path, given)}
         if ledger.find(**row):
             print(f"{task}, {name}: known already", flush=True)
             continue
@@ -135,10 +134,12 @@ def _budget(training: TrainingConfig) -> Row:
     return {"budget": length, "seed": training.seed}
 
 
-def _key(settings: Mapping[str, Any]) -> str:
-    """Returns what two runs share if they were asked for with the same settings."""
-    content = json.dumps(settings, sort_keys=True, default=str)
-    return hashlib.sha256(content.encode()).hexdigest()[:16]
+def _key(task: str, path: Path, settings: Mapping[str, Any]) -> str:
+    """Returns what two runs share just if all their settings are the same, defaults among them."""
+    if task == "radiance":
+        return settings_key(configured(path, {**REDUCED, **settings}))
+    given = nested({**settings, "input.path": path.name})
+    return table_key(to_table(load_config(None, None, given, TASKS[task].Config())))
 
 
 def describe_fits(rows: list[Row]) -> str:

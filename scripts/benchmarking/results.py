@@ -76,7 +76,7 @@ def machine() -> Row:
 def command_line(arguments: Sequence[str]) -> str:
     """Returns a command as another machine would give it: no output folders, names for paths.
 
-    >>> command_line(["scripts/benchmark.py", "sdf", "/data/fox.anime", "--out", "/tmp/fox"])
+    >>> command_line(["scripts/benchmark.py", "sdf", "/data/fox.anime", "--out", "/data/fox"])
     'python scripts/benchmark.py sdf fox.anime'
     """
     shown = []

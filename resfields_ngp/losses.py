@@ -33,7 +33,8 @@ class LossConfig:
     sparseness: float = 0.5
     """Pushes the signed distance off 0 away from the surface (SparseNeuS, arXiv:2206.05737)."""
     area: float = 0.0
-    """Area of convex parts: draws in what no view holds, such as a wedge behind a flat back."""
+    """Area of convex parts: draws in what no view holds, such as a wedge behind a flat back. Fades
+    out by half of training."""
     curvature: float = 0.0
     """Similar normals a small step apart on the surface (after Neuralangelo, arXiv:2306.03092)."""
     distortion: float = 0.01

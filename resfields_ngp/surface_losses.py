@@ -35,6 +35,8 @@ N_TENSE = 1024
 """Samples on which the area pulls."""
 AREA_REACH = 0.03
 """Model units across which the area is felt: a ridge is drawn in over so much of its slopes."""
+AREA_END = 0.5
+"""Fraction of training at which the area has ceased to pull, so that the pictures shape the rest."""
 _TETRAHEDRON = (1, 1, 1, 1, -1, -1, -1, 1, -1, -1, -1, 1)
 N_LOST = 256
 """Rays that miss the surface, where they are drawn."""
@@ -70,8 +72,9 @@ def surface_losses(
         losses["sparseness"] = config.sparseness * sparseness_loss(sdfs)
         if occupancy.has_masks:
             losses["hull"] = config.hull * hull_loss(sdfs, occupancy.hull_distances(points, at))
-    if config.area:
-        losses["area"] = config.area * _area(place, shading, slices)
+    if config.area and place.fraction < AREA_END:
+        fading = 1.0 - place.fraction / AREA_END
+        losses["area"] = config.area * fading * _area(place, shading, slices)
     if config.curvature:
         losses["curvature"] = config.curvature * _curvature(place, shading, slices)
     return losses

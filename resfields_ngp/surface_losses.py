@@ -36,7 +36,7 @@ N_TENSE = 1024
 AREA_REACH = 0.03
 """Model units across which the area is felt: a ridge is drawn in over so much of its slopes."""
 AREA_END = 0.5
-"""Fraction of training at which the area has ceased to pull, so that the pictures shape the rest."""
+"""Fraction of training from which the area pulls no more: pictures alone then shape the rest."""
 _TETRAHEDRON = (1, 1, 1, 1, -1, -1, -1, 1, -1, -1, -1, 1)
 N_LOST = 256
 """Rays that miss the surface, where they are drawn."""

@@ -30,7 +30,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("textured")
     config = SyntheticConfig(n_frames=N_FRAMES, n_cameras=4, size=48, n_points=500)
     capture = write_synthetic(config, folder / "figure")
-    options = ["--steps", "80", "--threads", "1", "--training.samples-per-batch", "2048"]
+    options = ["--steps", "100", "--threads", "1", "--training.samples-per-batch", "2048"]
     options += ["--losses.mask", "0.2"]  # in so few steps the masks teach most
     assert main(["train", str(capture), "--out", str(folder / "run"), *options]) == 0
     return folder / "run"

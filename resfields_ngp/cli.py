@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import __version__
+from .openmp import spin_shortly
 
 
 @dataclass(frozen=True)
@@ -92,8 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: Without the program's name; those of the process by default.
     """
-    # Before torch loads OpenMP: threads that spin while they wait stall each other when it is busy.
-    os.environ.setdefault("GOMP_SPINCOUNT", "0")
+    spin_shortly()
     given = list(sys.argv[1:] if arguments is None else arguments)
     logging.basicConfig(format="resfields-ngp: %(message)s", level=logging.WARNING)
     try:

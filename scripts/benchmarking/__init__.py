@@ -11,3 +11,7 @@ ROOT = Path(__file__).parents[2]
 
 if importlib.util.find_spec("resfields_ngp") is None:
     sys.path.insert(0, str(ROOT))
+
+from resfields_ngp.openmp import spin_shortly  # noqa: E402 - found only now
+
+spin_shortly()

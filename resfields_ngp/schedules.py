@@ -24,7 +24,7 @@ class ScheduleConfig:
     """Distinct frames of a step; network weights are composed once for each."""
     samples_per_batch: int = 0
     """Samples of a step: on rays (their number follows), pixels of a video, points of a surface.
-    0 is what keeps the device busy: 8192 on a CPU, 262144 on a GPU."""
+    0 is what keeps the device busy: 16384 on a CPU, 262144 on a GPU."""
     grid_rate: float = 0.005
     """Adam's learning rate of the encoder's table."""
     network_rate: float = 0.003
@@ -67,11 +67,11 @@ class TrainingConfig(ScheduleConfig):
     """How long, how fast, on what: the training of a capture."""
 
     max_rays: int = 0
-    """Most rays of a step. 0 is 8192 on a CPU and 262144 on a GPU."""
-    foreground: float = 0.7
+    """Most rays of a step. 0 is 16384 on a CPU and 262144 on a GPU."""
+    foreground: float = 0.5
     """Part of the rays drawn on the subject, where masks exist."""
     warmup_steps: int = 100
-    """Steps that first fit the distance to the hull's core; at most a tenth of the budget."""
+    """Steps that first fit the shape to the hull's core; at most a tenth of the budget."""
     warmup_points: int = 4096
     """Points of a warm-up step."""
     background: Background = "auto"

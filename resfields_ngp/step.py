@@ -77,6 +77,10 @@ def backdrop_rgbs(
     return 1.0 if background == "white" else 0.0
 
 
+DENSITY_LEVELS = (-0.03, 0.08)
+"""Levels of a density that warm-up asks for, at most: dense within the core, clear outside."""
+
+
 def hull_step(
     field: Field,
     occupancy: Occupancy,
@@ -85,18 +89,24 @@ def hull_step(
     n_points: int,
     generator: torch.Generator,
 ) -> StepResult:
-    """Fits the signed distance to the hull's core before rendering begins.
+    """Fits the signed distance, or the density, to the hull's core before rendering begins.
 
     Without masks it is fitted to a ball.
     """
+    head = field.head
     positions, slices = free_points(frames, n_points, generator)
-    jets = field.query(positions, slices, 0.0, 3)
+    jets = field.query(positions, slices, 0.0, head.n_tangents)
     if occupancy.has_masks:
         targets = occupancy.cached_distances(positions, slices)
     else:
         targets = (positions - 0.5).norm(dim=1) - 0.35
     # Near the surface a distance matters most.
     closeness = torch.exp(-10.0 * targets.abs())
-    error = ((jets[:, 0, 0] - targets).abs() * closeness).sum() / closeness.sum().clamp(min=1e-6)
-    losses = {"warmup": 10.0 * error, "eikonal": config.eikonal * eikonal_loss(jets[:, 1:, 0])}
+    if not head.n_tangents:
+        targets = targets.clamp(*DENSITY_LEVELS)
+    gaps = (head.levels(jets[:, 0]) - targets).abs()
+    error = (gaps * closeness).sum() / closeness.sum().clamp(min=1e-6)
+    losses = {"warmup": 10.0 * error}
+    if head.n_tangents:
+        losses["eikonal"] = config.eikonal * eikonal_loss(jets[:, 1:, 0])
     return StepResult(losses, positions.shape[0], 0)

@@ -197,14 +197,15 @@ def test_a_ray_that_lost_the_subject_pulls_the_surface_back():
     assert gradient is not None and torch.isfinite(gradient).all() and gradient.any()
 
 
-@pytest.mark.parametrize("has_masks", [False, True])
-def test_warming_up_fits_the_distance_to_the_hulls(has_masks: bool):
-    field, occupancy = small_field(CPU), ball_occupancy(CONFIG, has_masks)
+@pytest.mark.parametrize(("head", "has_masks"), [("neus", False), ("neus", True), ("nerf", True)])
+def test_warming_up_fits_the_level_to_the_hulls(head: str, has_masks: bool):
+    field, occupancy = small_field(CPU, head), ball_occupancy(CONFIG, has_masks)
+    terms = {"warmup", "eikonal"} if head == "neus" else {"warmup"}
     optimiser = torch.optim.Adam(field.parameters(), 0.01)
     generator, errors = seeded(), []
     for _ in range(60):
         result = hull_step(field, occupancy, (0, 2), LOSSES, 200, generator)
-        assert set(result.losses) == {"warmup", "eikonal"} and result.n_samples == 200
+        assert set(result.losses) == terms and result.n_samples == 200
         optimiser.zero_grad()
         sum(result.losses.values(), torch.zeros(())).backward()
         optimiser.step()

@@ -184,11 +184,14 @@ def test_a_nan_stops_with_term_and_step(backend: str, has_masks: bool, warmup_st
         assert torch.equal(value.nan_to_num(), before[name].nan_to_num()), name
 
 
-def test_distances_are_warmed_up_at_first_and_densities_never():
-    for head, expected in (("neus", True), ("nerf", False)):
-        trainer = make_trainer(head=head, warmup_steps=2, steps=100)
-        terms = ["warmup" in trainer.advance().losses for _ in range(3)]
-        assert terms == [expected, expected, False]
+@pytest.mark.parametrize(
+    ("head", "has_masks", "warms_up"),
+    [("neus", True, True), ("neus", False, True), ("nerf", True, True), ("nerf", False, False)],
+)
+def test_what_has_a_shape_to_begin_with_is_warmed_up_at_first(head, has_masks, warms_up):
+    trainer = make_trainer(head=head, has_masks=has_masks, warmup_steps=2, steps=100)
+    terms = ["warmup" in trainer.advance().losses for _ in range(3)]
+    assert terms == [warms_up, warms_up, False]
 
 
 def test_the_same_seed_gives_the_same_weights():
@@ -259,7 +262,7 @@ def test_an_asynchronous_backend_trains_the_same_field_up_to_samples_that_hardly
 def test_without_a_size_in_the_settings_the_backend_says_how_many_samples():
     trainer = make_trainer(AsynchronousBackend(), samples_per_batch=0, max_rays=0)
     assert (task_of(trainer).n_samples, task_of(trainer).max_rays) == (3000, 3000)
-    assert task_of(make_trainer(samples_per_batch=0)).n_samples == 8192
+    assert task_of(make_trainer(samples_per_batch=0)).n_samples == 16384
     assert task_of(make_trainer(samples_per_batch=70)).n_samples == 70
 
 

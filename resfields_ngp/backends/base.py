@@ -193,7 +193,7 @@ class Backend(ABC):
     device: torch.device
     is_asynchronous: bool = False
     """True where work is queued on a device: to read a number is to wait for all of it."""
-    step_samples: int = 1 << 13
+    step_samples: int = 1 << 14
     """Samples of a training step that keep the device busy, where the settings name none."""
 
     @abstractmethod

@@ -75,12 +75,10 @@ class CaptureTask(Task):
 
     def rehearse(self, frames, generator):
         """See `Task.rehearse`."""
-        results = [self._render_step(frames, 256, 0.5, generator)]
-        if self.field.head.n_tangents:
-            results.append(
-                hull_step(self.field, self.occupancy, frames, self.losses, 256, generator)
-            )
-        return results
+        return [
+            self._render_step(frames, 256, 0.5, generator),
+            hull_step(self.field, self.occupancy, frames, self.losses, 256, generator),
+        ]
 
     def held_out_psnr(self) -> float | None:
         """See `Task.held_out_psnr`."""
@@ -102,9 +100,9 @@ class CaptureTask(Task):
         self.rays_per_batch = float(scalars["rays_per_batch"])
 
     def warms_up(self, step: int, fraction: float) -> bool:
-        """True while the distance is fitted to the hull's core; heads without one never do."""
+        """True while the shape is fitted to the hull's core; a density is not without masks."""
         early = step < self.config.warmup_steps and fraction < 0.1
-        return early and self.field.head.n_tangents > 0
+        return early and (self.field.head.n_tangents > 0 or self.occupancy.has_masks)
 
     def _render_step(
         self,

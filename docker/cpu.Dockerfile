@@ -12,12 +12,17 @@ RUN python3 -m venv /opt/venv
 WORKDIR /src
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 # Before the sources, so that a change of theirs does not fetch it again.
-RUN pip install --index-url "$TORCH_INDEX" "$(grep '^torch==' constraints.txt)"
+RUN pip install --index-url "$TORCH_INDEX" "$(grep '^torch==' constraints.txt)" \
+ && pip install setuptools==80.9.0 wheel==0.45.1
 COPY resfields_ngp ./resfields_ngp
-RUN pip install -c constraints.txt .
+RUN pip install --no-build-isolation -c constraints.txt .
 
 FROM debian:bookworm-slim
+# Which sources these are: --build-arg REVISION="$(git rev-parse HEAD)".
+ARG REVISION=unknown
 LABEL org.opencontainers.image.title="resfields-ngp" \
+      org.opencontainers.image.version="0.1.0" \
+      org.opencontainers.image.revision="${REVISION}" \
       org.opencontainers.image.description="Multi-view captures of something that moves, to one mesh per frame; CPU" \
       org.opencontainers.image.licenses="MIT"
 RUN apt-get update \

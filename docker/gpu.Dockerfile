@@ -1,14 +1,15 @@
 # syntax=docker/dockerfile:1
 # resfields_ngp on a CUDA GPU. From the repository's root: docker build -f docker/gpu.Dockerfile -t resfields-ngp:gpu .
 # No GPU is asked for while it is built. WITH_TCNN=0 leaves tinycudann and nerfacc out, and Triton serves.
-ARG CUDA=12.8.1
+# The CUDA that PyTorch's wheels are built for; it runs on drivers from 580 on.
+ARG CUDA=13.0.2
 ARG UBUNTU=24.04
 
 FROM nvidia/cuda:${CUDA}-devel-ubuntu${UBUNTU} AS build
 SHELL ["/bin/bash", "-o", "pipefail", "-c"]
 ARG WITH_TCNN=1
-ARG TORCH_INDEX=https://download.pytorch.org/whl/cu128
-# Compute capabilities: A100, RTX 30, RTX 40, H100, and B200 and RTX 50, which CUDA 12.8 knows.
+ARG TORCH_INDEX=https://download.pytorch.org/whl/cu130
+# Compute capabilities: A100, RTX 30, RTX 40, H100, B200 and RTX 50.
 ARG ARCHITECTURES="75;80;86;89;90;100;120"
 ARG TCNN_COMMIT=6ee3546bda615f51abe684ce9edefeb414689135
 ARG NERFACC_VERSION=0.5.3
@@ -35,16 +36,19 @@ RUN mkdir /wheels \
       && pip install --no-deps /wheels/*.whl; \
     fi
 COPY resfields_ngp ./resfields_ngp
-# torch itself says which Triton it wants; the one that is pinned goes with its CPU build.
-RUN grep -v '^triton==' constraints.txt > locked.txt && pip install -c locked.txt .
+RUN pip install --no-build-isolation -c constraints.txt .
 
 # Libraries without compilers; tinycudann's JIT fusion links against nvrtc.
 FROM nvidia/cuda:${CUDA}-runtime-ubuntu${UBUNTU}
+# Which sources these are: --build-arg REVISION="$(git rev-parse HEAD)".
+ARG REVISION=unknown
 LABEL org.opencontainers.image.title="resfields-ngp" \
+      org.opencontainers.image.version="0.1.0" \
+      org.opencontainers.image.revision="${REVISION}" \
       org.opencontainers.image.description="Multi-view captures of something that moves, to one mesh per frame; CUDA" \
       org.opencontainers.image.licenses="MIT"
-# No CUDA compiler. Triton builds a few lines of C that launch its kernels, at their first run: hence
-# gcc and Python's headers. Uid 1000 is Ubuntu's own user.
+# No CUDA compiler; gcc nevertheless. Triton builds a few lines of C that launch its kernels, at their first run: it would
+# not run without, hence gcc and Python's headers. Uid 1000 is Ubuntu's own user.
 RUN apt-get update \
  && apt-get install -y --no-install-recommends gcc libc6-dev python3 python3-dev \
  && rm -rf /var/lib/apt/lists/* \
@@ -55,6 +59,7 @@ RUN apt-get update \
 COPY --from=build /opt/venv /opt/venv
 ENV PATH=/opt/venv/bin:$PATH HOME=/home/resfields PYTHONUNBUFFERED=1 \
     NUMBA_CACHE_DIR=/cache/numba TRITON_CACHE_DIR=/cache/triton TORCH_EXTENSIONS_DIR=/cache/torch \
+    TCNN_CACHE_DIR=/cache/tcnn CUDA_CACHE_PATH=/cache/cuda \
     NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
 USER 1000:1000
 WORKDIR /runs

@@ -96,6 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     spin_shortly()
     given = list(sys.argv[1:] if arguments is None else arguments)
     logging.basicConfig(format="resfields-ngp: %(message)s", level=logging.WARNING)
+    logging.getLogger(__package__).setLevel(logging.INFO)
     try:
         return _run(given)
     except KeyboardInterrupt:

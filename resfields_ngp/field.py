@@ -14,7 +14,7 @@ from .heads import HEADS, AnyHeadConfig, Head, RadianceHead, SurfaceHead
 from .heads.base import Outputs
 from .mlp import ResFieldMlp
 from .motion import MOTIONS, Motion, MotionConfig, NoMotionConfig, jets
-from .ranges import check_ranges
+from .ranges import check_ranges, check_width
 from .records import FrameSlices, check_shape
 from .resfield import ResFieldConfig
 from .transfers import Follower
@@ -37,8 +37,7 @@ class NetworkConfig:
     """Fraction of training by which all of the encoder's detail takes part (coarse to fine)."""
 
     def __post_init__(self) -> None:
-        if self.n_neurons % 16 or not 16 <= self.n_neurons <= 128:
-            raise ValueError(f"network.n_neurons is {self.n_neurons}; allowed: 16, 32, .. 128")
+        check_width("network", self.n_neurons)
         check_ranges("network", self, n_hidden_layers=(0, 16), release_end=(0.0, 1.0))
 
 

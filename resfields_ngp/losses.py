@@ -36,9 +36,11 @@ class LossConfig:
     """Area of convex parts: draws in what no view holds, such as a wedge behind a flat back. Fades
     out by half of training."""
     curvature: float = 0.0
-    """Similar normals a small step apart on the surface (after Neuralangelo, arXiv:2306.03092)."""
+    """Similar normals a small step apart on the surface (after Neuralangelo, arXiv:2306.03092); of
+    a density in a visual hull, similar slopes of its logarithm: `bending_loss`."""
     distortion: float = 0.01
-    """Density heads: what a ray sees lies close together (mip-NeRF 360, arXiv:2111.12077)."""
+    """Density heads without masks: what a ray sees lies close together (mip-NeRF 360,
+    arXiv:2111.12077)."""
     smoothness: float = 0.0
     """Time residuals' coefficients change little from frame to frame."""
 
@@ -142,6 +144,24 @@ def curvature_loss(
     if weights is not None:
         return ((1.0 - cosines) * weights).sum() / weights.sum().clamp(min=1.0)
     return (1.0 - cosines).sum() / max(gradients.shape[0], 1)
+
+
+def bending_loss(
+    levels: Tensor,  # (N,)
+    ahead: Tensor,  # (N,) a step away
+    behind: Tensor,  # (N,) the same step in the opposite direction
+    step: float,
+    weights: Tensor | None = None,  # (N,) 1 where it counts, else 0
+) -> Tensor:  # ()
+    """``mean |f(x + d) - 2 f(x) + f(x - d)| / step``: 0 where f is linear, as a flat wall's is.
+
+    The absolute value lets slopes change in few places (total variation of the gradient), as at a
+    subject's outline. Needs no derivatives by position.
+    """
+    bends = (ahead + behind - 2.0 * levels).abs() / step
+    if weights is not None:
+        return (bends * weights).sum() / weights.sum().clamp(min=1.0)
+    return bends.sum() / max(bends.shape[0], 1)
 
 
 def silhouette_loss(

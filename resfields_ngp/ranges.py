@@ -26,3 +26,13 @@ def check_ranges(table: str, settings: object, **ranges: tuple[float, float]) ->
         if not low <= value <= high:
             allowed = f"{low:g} or more" if math.isinf(high) else f"{low:g} to {high:g}"
             raise ValueError(f"{table}.{name} is {value}; allowed: {allowed}")
+
+
+def check_width(table: str, width: int) -> None:
+    """Checks ``n_neurons`` of a network, which every backend's kernels have to take.
+
+    Raises:
+        ValueError: It is no multiple of 16 up to 128.
+    """
+    if width % 16 or not 16 <= width <= 128:
+        raise ValueError(f"{table}.n_neurons is {width}; allowed: 16, 32, .. 128")

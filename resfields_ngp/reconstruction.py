@@ -130,8 +130,15 @@ def prepare(
     return Trainer(config.training, task), task, hull.space
 
 
-def load_reconstruction(path: Path | str, device: str = "auto") -> Reconstruction:
+def load_reconstruction(
+    path: Path | str, device: str = "auto", backend: str | None = None
+) -> Reconstruction:
     """Returns the reconstruction in a run folder, from its newest readable checkpoint.
+
+    Args:
+        path: The run folder.
+        device: See `open_backend`.
+        backend: As well; by default what the run's settings say.
 
     Raises:
         FileNotFoundError: There is no run, or it has no checkpoint yet.
@@ -152,9 +159,9 @@ def load_reconstruction(path: Path | str, device: str = "auto") -> Reconstructio
     numbers = tuple(int(number) for number in placement["frame_numbers"])
     distances = tensors["occupancy.distances"]
     hull = Hull(space, distances.numpy().copy(), float(placement["margin"]))
-    backend = open_backend(config.training.backend, device)
+    kernels = open_backend(backend or config.training.backend, device)
     generator = torch.Generator().manual_seed(config.training.seed)
-    field, occupancy = _build(config, hull, len(numbers), backend, generator, True)
+    field, occupancy = _build(config, hull, len(numbers), kernels, generator, True)
     restore_model(field, occupancy, tensors)
     return Reconstruction(
         field,

@@ -78,9 +78,8 @@ def render_samples(
     others = torch.cat([torch.ones_like(middles)[:, None], middles[:, None], normals], dim=1)
     sums = accumulate(weights, others, samples.ray_indices, rays.n_rays)
     opacities = sums[:, 0]
-    backdrop = background if isinstance(background, Tensor) else colours.new_tensor(background)
     rendering = Rendering(
-        colours + (1.0 - opacities)[:, None] * backdrop, opacities, sums[:, 1], sums[:, 2:]
+        colours + (1.0 - opacities)[:, None] * background, opacities, sums[:, 1], sums[:, 2:]
     )
     return rendering, Shading(positions, outputs, weights)
 

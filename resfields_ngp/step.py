@@ -10,7 +10,6 @@ from .losses import (
     LossConfig,
     colour_loss,
     depth_loss,
-    distortion_loss,
     eikonal_loss,
     mask_loss,
 )
@@ -19,7 +18,7 @@ from .records import Batch, StepResult
 from .rendering import render_samples
 from .resfield import temporal_roughness
 from .schedules import Background
-from .surface_losses import Place, free_points, silhouette, surface_losses
+from .surface_losses import Place, density_losses, free_points, silhouette, surface_losses
 
 
 def render_step(
@@ -50,18 +49,16 @@ def render_step(
         losses["depth"] = config.depth * depth_loss(
             rendering.depths, rendering.opacities, batch.depths
         )
-    if config.distortion and not field.head.n_tangents:
-        losses["distortion"] = config.distortion * distortion_loss(
-            shading.weights, samples.middles, samples.lengths, samples.ray_indices, rays.n_rays
-        )
     if config.smoothness:
         losses["smoothness"] = config.smoothness * temporal_roughness(field)
+    place = Place(field, occupancy, fraction, generator)
     if field.head.n_tangents:
-        place = Place(field, occupancy, fraction, generator)
         losses |= surface_losses(place, shading, samples.slices, config)
         if masks is not None and config.hull:
             is_lost = (masks > 0.5) & (rendering.opacities.detach() < 0.2)
             losses["silhouette"] = config.hull * silhouette(place, rays, is_lost)
+    else:
+        losses |= density_losses(place, shading, samples, rays.n_rays, config)
     return StepResult(losses, samples.n_samples, rays.n_rays)
 
 

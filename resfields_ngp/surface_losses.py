@@ -1,4 +1,4 @@
-"""Losses of a signed distance in one step: on samples, on free points, on rays that miss it.
+"""Losses of a shape in one step: on samples, on free points, on rays that miss it.
 
 Rows that count are listed where that is cheap. Where listing means waiting for a device, a number
 of rows that is known beforehand is drawn there instead, and weighted.
@@ -16,21 +16,25 @@ from .field import Field
 from .losses import (
     LossConfig,
     area_loss,
+    bending_loss,
     curvature_loss,
+    distortion_loss,
     eikonal_loss,
     hull_loss,
     silhouette_loss,
     sparseness_loss,
 )
 from .occupancy import Occupancy
-from .records import FrameSlices, Rays
+from .records import FrameSlices, Rays, Samples
 from .rendering import Shading
 from .transfers import on_device
 
 N_FREE_POINTS = 1024
 """Random points per step for the losses that hold everywhere in the box."""
 N_BENT = 4096
-"""Samples whose normals are compared."""
+"""Samples whose normals, or slopes, are compared."""
+NEARBY = 0.01
+"""Model units, standard deviation by axis, to what they are compared with."""
 N_TENSE = 1024
 """Samples on which the area pulls."""
 AREA_REACH = 0.03
@@ -63,7 +67,7 @@ class Place:
 def surface_losses(
     place: Place, shading: Shading, slices: FrameSlices, config: LossConfig
 ) -> dict[str, Tensor]:
-    """Returns weighted terms on the rays' samples and on free points of the box."""
+    """Returns a distance's weighted terms on the rays' samples and on free points of the box."""
     gradients, occupancy = shading.outputs.gradients, place.occupancy
     losses = {"eikonal": config.eikonal * eikonal_loss(gradients)}
     if config.sparseness or (config.hull and occupancy.has_masks):
@@ -78,6 +82,26 @@ def surface_losses(
     if config.curvature:
         losses["curvature"] = config.curvature * _curvature(place, shading, slices)
     return losses
+
+
+def density_losses(
+    place: Place, shading: Shading, samples: Samples, n_rays: int, config: LossConfig
+) -> dict[str, Tensor]:
+    """Returns a density's weighted terms on the rays' samples.
+
+    What a hull bounds is smoothed; what nothing bounds is first to gather, and smoothing would
+    spread it through the box.
+    """
+    if place.occupancy.has_masks:
+        if not config.curvature:
+            return {}
+        return {"curvature": config.curvature * _bending(place, shading, samples.slices)}
+    if not config.distortion:
+        return {}
+    distortion = distortion_loss(
+        shading.weights, samples.middles, samples.lengths, samples.ray_indices, n_rays
+    )
+    return {"distortion": config.distortion * distortion}
 
 
 def silhouette(
@@ -126,11 +150,27 @@ def _area(place: Place, shading: Shading, slices: FrameSlices) -> Tensor:
 def _curvature(place: Place, shading: Shading, slices: FrameSlices) -> Tensor:
     """Compares normals of samples on the surface with those a small step away."""
     chosen, at, counts = _on_surface(place, shading, slices, N_BENT)
-    shape, device = (chosen.shape[0], 3), place.generator.device
-    shift = torch.randn(shape, generator=place.generator, device=device) * 0.01
-    positions = (shading.positions[chosen] + shift).clamp(0.0, 1.0)
+    positions = (shading.positions[chosen] + _nearby(place, len(chosen))).clamp(0.0, 1.0)
     moved = place.field.query(positions, at, place.fraction, 3)
     return curvature_loss(shading.outputs.gradients[chosen], moved[:, 1:, 0], counts)
+
+
+def _bending(place: Place, shading: Shading, slices: FrameSlices) -> Tensor:
+    """Compares levels of samples that are seen with those a small step to either side."""
+    chosen, at, counts = _on_surface(place, shading, slices, N_BENT)
+    positions, shift = shading.positions[chosen], _nearby(place, len(chosen))
+    levels = place.field.head.levels
+    ahead, behind = (
+        levels(place.field.query((positions + step).clamp(0.0, 1.0), at, place.fraction, 0)[:, 0])
+        for step in (shift, -shift)
+    )
+    return bending_loss(levels(shading.outputs.values[chosen]), ahead, behind, NEARBY, counts)
+
+
+def _nearby(place: Place, count: int) -> Tensor:  # (count, 3)
+    """Draws steps of about `NEARBY` in random directions."""
+    device = place.generator.device
+    return torch.randn((count, 3), generator=place.generator, device=device) * NEARBY
 
 
 def _on_surface(

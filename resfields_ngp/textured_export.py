@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,9 @@ from .workers import Export, made_by_workers, textured_writer, views_at
 
 if TYPE_CHECKING:
     from .reconstruction import Reconstruction
+
+GPU_WORKERS = 2
+"""Processes that share a GPU, each with a context of its own there."""
 
 
 def export_textured(
@@ -60,7 +63,12 @@ def export_textured(
     frames = select_frames(config.meshing.frames, reconstruction.n_frames, "meshing.frames")
     numbers = [reconstruction.frame_numbers[frame] for frame in frames]
     views = views_at(config.capture, numbers[0])
-    export = Export(run, config, name, axes(mean_up([view.cameras for view in views])))
+    export = Export(
+        run,
+        _as_opened(config, reconstruction),
+        name,
+        axes(mean_up([view.cameras for view in views])),
+    )
     manifest = _opened(reconstruction, export, source)
     paths = export.names.paths
     plan = Plan.of(frames, reconstruction.frame_numbers, config.meshing, manifest, paths)
@@ -77,12 +85,21 @@ def _made(plan: Plan, reconstruction: Reconstruction, export: Export) -> Iterato
     """Yields what the jobs of a plan make, by several processes where that helps."""
     config = export.config
     n_workers = min(config.training.threads or os.cpu_count() or 1, len(plan.jobs))
+    if config.training.device == "cuda":
+        n_workers = min(n_workers, GPU_WORKERS)
     if n_workers > 1:
         yield from made_by_workers(plan.jobs, export, n_workers)
     else:
         writer = textured_writer(reconstruction, export)
         for job in plan.jobs:
             yield make_group(reconstruction, config.meshing, writer, job)
+
+
+def _as_opened(config: Config, reconstruction: Reconstruction) -> Config:
+    """Returns settings with the device and backend that were chosen: workers choose no others."""
+    backend = reconstruction.field.backend
+    chosen = replace(config.training, device=backend.device.type, backend=backend.name)
+    return replace(config, training=chosen)
 
 
 def _opened(reconstruction: Reconstruction, export: Export, source: str) -> Manifest:

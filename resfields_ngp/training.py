@@ -69,6 +69,7 @@ class Trainer:
             parameter.grad = torch.zeros_like(parameter)
         self.optimiser = make_optimiser(task.field, config.grid_rate, config.network_rate)
         self.step_count, self.seconds = 0, 0.0
+        self.n_skipped = torch.zeros((), device=task.field.backend.device)
         self.queue: list[int] = []
 
     @property
@@ -82,7 +83,8 @@ class Trainer:
         """Does one step.
 
         Raises:
-            TrainingError: A loss term is NaN or infinite; parameters are as after the step before.
+            TrainingError: A loss term is NaN or infinite, or no gradient has been finite for long;
+                parameters are as after the step before.
         """
         begun = time.perf_counter()
         fraction = self.fraction
@@ -91,9 +93,10 @@ class Trainer:
         result = self.task.step(frames, self.step_count, fraction, draws)
         self._set_rates(fraction)
         if result.losses:
+            self._check_finite(result)
             total = torch.stack(list(result.losses.values())).sum()
-            self._check_finite(result, total)
             total.backward()
+            self._skip_if_lost(total)
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=False)
         self.task.settle(frames, self.step_count, fraction, draws)
@@ -129,24 +132,40 @@ class Trainer:
             return self.generator
         return torch.Generator(device).manual_seed((self.config.seed << 32) + self.step_count)
 
-    def _check_finite(self, result: StepResult, total: Tensor) -> None:
+    def _check_finite(self, result: StepResult) -> None:
         """Raises `TrainingError` where a loss term is not finite.
 
-        Where reading a number means waiting, the optimiser is told on the device to skip such a
-        step, and only every `_CHECK_EVERY` steps somebody looks.
+        Where reading a number means waiting, that is every `_CHECK_EVERY` steps only, and also
+        where all steps since the last time had to be skipped.
         """
-        if self.task.field.backend.is_asynchronous:
-            # What torch's GradScaler sets: the fused kernel then leaves the parameters alone.
-            is_lost = (~total.detach().isfinite()).float()
-            setattr(self.optimiser, "found_inf", is_lost)  # noqa: B010 - its types lack it
-            if self.step_count % _CHECK_EVERY:
-                return
-        for name, value in in_numbers(result.losses).items():
-            if not math.isfinite(value):
-                raise TrainingError(
-                    f"step {self.step_count}: the {name} loss is {value}; "
-                    "the last checkpoint is intact: resume from it with a lower training.grid_rate"
-                )
+        if self.task.field.backend.is_asynchronous and self.step_count % _CHECK_EVERY:
+            return
+        found = in_numbers(result.losses | {"skipped": self.n_skipped})
+        n_skipped = found.pop("skipped")
+        self.n_skipped = torch.zeros_like(self.n_skipped)
+        faults = [f"the {k} loss is {v}" for k, v in found.items() if not math.isfinite(v)]
+        if n_skipped >= _CHECK_EVERY:
+            faults.append(f"no gradient was finite for {_CHECK_EVERY} steps")
+        if faults:
+            raise TrainingError(
+                f"step {self.step_count}: {faults[0]}; "
+                "the last checkpoint is intact: resume from it with a lower training.grid_rate"
+            )
+
+    def _skip_if_lost(self, total: Tensor) -> None:
+        """Tells the optimiser, on the device, to skip a step whose loss or gradient is not finite.
+
+        A finite loss has an infinite gradient where half precision overflows on the way back.
+        """
+        if not self.task.field.backend.is_asynchronous:
+            return
+        gradients = [p.grad for p in self.task.field.parameters() if p.grad is not None]
+        # At once; torch's `get_total_norm` does the same, and asks where each tensor is besides.
+        norms = torch.stack(torch._foreach_norm(gradients))  # pyright: ignore - it has no stub
+        is_lost = (~(norms.sum() + total.detach()).isfinite()).float()
+        # What torch's GradScaler sets: the fused kernel then leaves the parameters alone.
+        setattr(self.optimiser, "found_inf", is_lost)  # noqa: B010 - its types lack it
+        self.n_skipped += is_lost
 
     def _set_rates(self, fraction: float) -> None:
         """Learning rates rise over the first 20 steps and decay exponentially to `final_rate`."""

@@ -100,7 +100,8 @@ def _open(export: Export) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     use_threads(1)
     _Opened.meshing = export.config.meshing
-    _Opened.reconstruction = load_reconstruction(export.run, export.config.training.device)
+    training = export.config.training
+    _Opened.reconstruction = load_reconstruction(export.run, training.device, training.backend)
     _Opened.writer = textured_writer(_Opened.reconstruction, export)
 
 

@@ -30,7 +30,8 @@ from benchmarking import ROOT
 SHARES = {"parity": 0.15, "kernels": 0.35, "step": 0.15, "training": 1.0}
 """Parts of the check, and of the time that each may take; the last takes what is left."""
 PARTS = tuple(SHARES)
-SIZES = [(1 << power, frames) for power in (16, 18, 20) for frames in (1, 4, 16)]
+SIZES = [(1 << power, frames) for power in (16, 18, 20) for frames in (1, 4, 16)] + [(1 << 18, 8)]
+"""Rows and frames; the last is the size that design figures are given for."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -66,7 +67,6 @@ class Check:
         import torch
 
         from resfields_ngp.backends import BackendUnavailable
-        from resfields_ngp.backends.triton import TritonBackend
 
         self.options, self.begun = options, time.monotonic()
         self.device = torch.device("cpu" if options.interpret else "cuda")
@@ -75,9 +75,7 @@ class Check:
         names = ["triton"] if options.interpret else options.backends.split(",")
         for name in names:
             try:
-                self.backends.append(
-                    TritonBackend(self.device) if name == "triton" else _opened(name)
-                )
+                self.backends.append(_opened(name, self.device))
             except BackendUnavailable as error:
                 self.found["missing"].append(str(error))
         self.save()
@@ -129,6 +127,8 @@ class Check:
         from resfields_ngp.training import Trainer, compile_kernels
 
         for backend in self.backends:
+            if self.device.type == "cuda":
+                torch.cuda.reset_peak_memory_stats()
             trainer: Trainer = _trainer(self.options, backend)
             if not self.options.interpret:
                 compile_kernels(trainer)
@@ -136,13 +136,15 @@ class Check:
             for _ in range(n_warm):
                 trainer.advance()
             _wait(self.device)
-            begun, samples = time.perf_counter(), 0
+            begun, samples, losses = time.perf_counter(), 0, {}
             for _ in range(n_steps):
-                samples += trainer.advance().n_samples
+                result = trainer.advance()
+                samples, losses = samples + result.n_samples, result.losses
             _wait(self.device)
             seconds = (time.perf_counter() - begun) / n_steps
             entry = {"backend": backend.name, "ms_per_step": round(1e3 * seconds, 3)}
             entry |= {"samples_per_step": round(samples / n_steps), "waits": _waits(trainer)}
+            entry["losses"] = ", ".join(losses)
             if self.device.type == "cuda":
                 entry["peak_gib"] = round(torch.cuda.max_memory_allocated() / 2**30, 2)
             yield entry
@@ -155,10 +157,15 @@ class Check:
         yield trained(self.options, [backend.name for backend in self.backends])
 
 
-def _opened(name: str) -> Any:
+def _opened(name: str, device: Any) -> Any:
+    """Returns a backend; interpreted, Triton's runs on the CPU too."""
     from resfields_ngp.backends import open_backend
 
-    return open_backend(name, "cuda")
+    if device.type == "cuda":
+        return open_backend(name, "cuda")
+    from resfields_ngp.backends.triton import TritonBackend
+
+    return TritonBackend(device)
 
 
 def _trainer(options: Namespace, backend: Any) -> Any:
@@ -191,7 +198,6 @@ def _waits(trainer: Any) -> int | None:
 def machine(device: Any) -> dict[str, Any]:
     """Returns device, versions, date and commit."""
     import torch
-    import triton
 
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True
@@ -204,10 +210,9 @@ def machine(device: Any) -> dict[str, Any]:
     return {
         "device": name,
         "torch": torch.__version__,
-        "triton": triton.__version__,
         "cuda": torch.version.cuda,
         "driver": _driver() if device.type == "cuda" else None,
-        **{package: _version(package) for package in ("tinycudann", "nerfacc")},
+        **{package: _version(package) for package in ("triton", "tinycudann", "nerfacc")},
         "python": platform.python_version(),
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "commit": commit.stdout.strip() or "unknown",

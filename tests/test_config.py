@@ -13,7 +13,14 @@ from typing import Any, get_args, get_type_hints
 
 import pytest
 
-from resfields_ngp.config import PRESETS, Config, SynthConfig, load_config, read_scene
+from resfields_ngp.config import (
+    HEAD_SETTINGS,
+    PRESETS,
+    Config,
+    SynthConfig,
+    load_config,
+    read_scene,
+)
 from resfields_ngp.config_tree import ConfigError, apply_table, flat_items, nested, to_table
 from resfields_ngp.heads import HEADS, RadianceHead
 from resfields_ngp.motion import MOTIONS
@@ -104,6 +111,22 @@ def test_a_motions_network_has_settings_of_its_own():
     config = load_config(overrides=nested(settings))
     assert config.motion.network.n_code == 3
     assert apply_table(Config(), json.loads(json.dumps(to_table(config))), "json") == config
+
+
+@pytest.mark.parametrize("head", HEAD_SETTINGS)
+def test_what_suits_a_head_is_taken_unless_any_source_says_otherwise(head: str, tmp_path: Path):
+    suited = HEAD_SETTINGS[head]
+    found = to_table(load_config(overrides={"head": head}))
+    plain = to_table(Config())
+    for table, settings in suited.items():
+        assert settings.items() <= found[table].items()
+        assert all(plain[table][name] != value for name, value in settings.items())
+    (table, settings), *_ = suited.items()
+    kept = {table: {name: plain[table][name] for name in settings}}
+    scene = tmp_path / "scene.json"
+    scene.write_text(json.dumps(kept | {"head": head}))
+    for config in (load_config(scene), load_config(overrides=kept | {"head": head})):
+        assert to_table(config)[table] == plain[table]
 
 
 def test_later_sources_win(tmp_path: Path):

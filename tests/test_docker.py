@@ -12,20 +12,19 @@ import subprocess
 import sys
 import time
 import tomllib
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
 import yaml
 
+import resfields_ngp
+
 ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "scripts"))
+from try_image import Build, instructions  # noqa: E402 - a script
+
 IMAGES = sorted((ROOT / "docker").glob("*.Dockerfile"))
-
-
-def instructions(path: Path) -> list[tuple[str, str]]:
-    """Returns (instruction, arguments) of a Dockerfile, its continued lines joined."""
-    lines = [line for line in path.read_text().splitlines() if not line.lstrip().startswith("#")]
-    joined = re.sub(r"\\\n\s*", " ", "\n".join(lines))
-    return [tuple(line.split(maxsplit=1)) for line in joined.splitlines() if line.strip()]  # pyright: ignore
 
 
 def only(path: Path, name: str) -> str:
@@ -63,7 +62,9 @@ def test_an_image_runs_the_program_itself_as_an_ordinary_user(image: Path):
     assert json.loads(only(image, "ENTRYPOINT")) == [*scripts]  # exec form: signals reach it
     assert only(image, "USER") == "1000:1000"
     assert json.loads(only(image, "HEALTHCHECK").partition("CMD ")[2]) == [*scripts, "doctor"]
-    assert "org.opencontainers.image.licenses" in only(image, "LABEL")
+    label = only(image, "LABEL")
+    assert "org.opencontainers.image.licenses" in label
+    assert f'org.opencontainers.image.version="{resfields_ngp.__version__}"' in label
     caches = dict(pair.split("=", 1) for pair in only(image, "ENV").split() if "CACHE" in pair)
     assert caches and all(place.startswith("/cache/") for place in caches.values())
 
@@ -86,18 +87,52 @@ def test_the_gpu_image_builds_for_listed_architectures_without_a_gpu_or_without_
     assert "-devel-" in stages[0] and "-runtime-" in stages[1]
 
 
-def test_the_gpu_image_pins_everything_but_the_triton_that_torch_pins(tmp_path: Path):
-    runs = [a for name, a in instructions(ROOT / "docker" / "gpu.Dockerfile") if name == "RUN"]
-    (line,) = (arguments for arguments in runs if "locked.txt" in arguments)
-    shutil.copy(ROOT / "constraints.txt", tmp_path)
-    made, _, install = line.partition(" && ")
-    subprocess.run(["bash", "-c", made], cwd=tmp_path, check=True)
-    dropped = set((tmp_path / "constraints.txt").read_text().splitlines()) - set(
-        (tmp_path / "locked.txt").read_text().splitlines()
+@pytest.mark.parametrize("image", IMAGES, ids=lambda path: path.stem)
+def test_an_image_pins_everything_it_installs(image: Path):
+    runs = [arguments for name, arguments in instructions(image) if name == "RUN"]
+    parts = " && ".join(runs).split("pip install ")[1:]
+    installs = [part.split("&&")[0].strip() for part in parts]
+    assert "--no-build-isolation -c constraints.txt ." in installs
+    assert any("grep '^torch==' constraints.txt" in install for install in installs)
+    for install in installs:
+        assert "==" in install or "-c constraints.txt" in install or "/wheels/" in install, install
+
+
+def test_the_gpu_image_takes_the_cuda_that_torchs_wheels_are_built_for():
+    defaults = dict(
+        arguments.split("=", 1)
+        for name, arguments in instructions(ROOT / "docker" / "gpu.Dockerfile")
+        if name == "ARG"
     )
-    assert [pin.partition("==")[0] for pin in dropped] == ["triton"]
-    assert install == "pip install -c locked.txt ."
-    assert any("grep '^torch==' constraints.txt" in arguments for arguments in runs)
+    major, minor, _ = defaults["CUDA"].split(".")
+    assert defaults["TORCH_INDEX"].endswith(f"/cu{major}{minor}")
+    # CUDA 13 left out what came before Turing.
+    assert int(major) < 13 or min(map(int, defaults["ARCHITECTURES"].strip('"').split(";"))) >= 75
+
+
+def test_a_build_without_docker_runs_every_line_in_order_in_its_own_roots(tmp_path: Path):
+    class Recording(Build):
+        ran: tuple[tuple[str, str, str, str], ...] = ()
+
+        def _run(self, command, user):
+            self.ran += ((self.root.name, self.folder, user, command[-1]),)
+            if command[-1].endswith("venv /opt/venv"):
+                (self.root / "opt/venv/bin").mkdir(parents=True)
+
+    (tmp_path / "base/etc").mkdir(parents=True)
+    image = ROOT / "docker" / "cpu.Dockerfile"
+    build = Recording(Namespace(root=tmp_path, build_arg=["TORCH_INDEX=https://example.org"]))
+    for instruction, rest in instructions(image):
+        build.carry_out(instruction, rest)
+    expected = [rest for name, rest in instructions(image) if name == "RUN"]
+    assert [line for *_, line in build.ran] == expected
+    assert [place for place, *_ in build.ran] == ["build"] * 4 + ["image"] * 2
+    assert (tmp_path / "build/src/resfields_ngp/cli.py").is_file()
+    assert (tmp_path / "image/opt/venv/bin").is_dir() and not (tmp_path / "image/src").exists()
+    build.start(["doctor"])
+    assert build.ran[-1] == ("image", "/runs", "1000:1000", "doctor")
+    assert build.variables["PATH"].startswith("/opt/venv/bin:/usr/local/sbin:")
+    assert build.variables["REVISION"] == "unknown"
 
 
 def test_architectures_are_written_as_torch_wants_them():
@@ -119,7 +154,7 @@ def test_compose_names_images_that_are_there_mounts_and_a_gpu():
         mounts = {mount["target"]: mount for mount in service["volumes"]}
         assert set(mounts) == {"/data", "/runs", "/cache"} and mounts["/data"]["read_only"]
         assert mounts["/cache"]["source"] in compose["volumes"]
-        assert service["stop_grace_period"] == "2m"
+        assert service["stop_grace_period"] == "2m" and service["init"] is True
     devices = compose["services"]["gpu"]["deploy"]["resources"]["reservations"]["devices"]
     assert devices == [{"driver": "nvidia", "count": "all", "capabilities": ["gpu"]}]
     assert "deploy" not in compose["services"]["cpu"]

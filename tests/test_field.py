@@ -141,3 +141,6 @@ def test_wrong_shapes_and_widths_are_refused():
         make_field().query(torch.zeros(4, 2), FrameSlices.single(0, 4), 1.0, 0)
     with pytest.raises(ValueError, match=r"network\.n_neurons is 20; allowed: 16, 32"):
         NetworkConfig(n_neurons=20)
+    for config in (NeusConfig, NerfConfig):
+        with pytest.raises(ValueError, match=r"head\.n_neurons is 256; allowed: 16, 32"):
+            config(n_neurons=256)

@@ -7,12 +7,18 @@ import json
 import os
 import subprocess
 import sys
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
 import torch
 
+from resfields_ngp.backends import open_backend
+from resfields_ngp.datasets.synthetic_capture import SyntheticConfig, write_synthetic
+from resfields_ngp.tasks.capture import CaptureTask
+
 ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "scripts"))
 
 
 def check(out: Path, *options: str) -> tuple[subprocess.CompletedProcess, dict]:
@@ -57,6 +63,18 @@ def test_an_unknown_part_is_refused(tmp_path: Path):
 def test_without_a_gpu_it_says_so(tmp_path: Path):
     done, found = check(tmp_path / "found.json")
     assert done.returncode == 4 and "--interpret" in done.stdout and not found
+
+
+def test_the_step_that_is_measured_renders_as_many_samples_as_the_device_wants(tmp_path: Path):
+    from benchmarking.gpu_training import trainer_on
+
+    capture = write_synthetic(SyntheticConfig(n_frames=1, n_cameras=3, size=16), tmp_path / "it")
+    backend = open_backend("cpu")
+    trainer = trainer_on(Namespace(capture=capture, interpret=False), backend)
+    task = trainer.task
+    assert isinstance(task, CaptureTask) and task.n_samples == backend.step_samples
+    task.rays_per_batch = 32.0
+    assert {"colour", "eikonal"} <= set(trainer.advance().losses)
 
 
 @pytest.mark.cuda

@@ -8,6 +8,7 @@ import torch
 from resfields_ngp.losses import (
     LossConfig,
     area_loss,
+    bending_loss,
     colour_loss,
     curvature_loss,
     depth_loss,
@@ -104,6 +105,19 @@ def test_curvature_is_one_less_the_cosine_whatever_the_lengths():
     assert torch.allclose(curvature_loss(gradients, neighbours), torch.tensor(0.5))
 
 
+def test_bending_is_zero_for_planes_and_the_second_derivative_for_parabolas():
+    points, shift = uniform(40, 3), uniform(40, 3) * 0.1
+    both = (points + shift, points - shift)
+    slope = torch.tensor([0.3, -2.0, 0.7])
+    assert bending_loss(points @ slope, *(each @ slope for each in both), 0.1) < 1e-5
+    squares, *sides = (each.square().sum(1) for each in (points, *both))
+    expected = 2.0 * shift.square().sum(1) / 0.1
+    assert torch.allclose(bending_loss(squares, *sides, 0.1), expected.mean())
+    weights = torch.cat([torch.ones(10), torch.zeros(30)])
+    assert torch.allclose(bending_loss(squares, *sides, 0.1, weights), expected[:10].mean())
+    assert bending_loss(*torch.zeros(3, 0), 0.1) == 0.0
+
+
 def test_silhouette_pulls_the_lowest_distance_of_each_ray_that_misses():
     sdfs = torch.tensor([0.5, 0.2, -0.1, 0.3, 0.4]).requires_grad_()
     rays = torch.tensor([0, 0, 1, 1, 3])  # ray 2 has no samples
@@ -137,6 +151,7 @@ CASES = {
     "sparseness": lambda v: sparseness_loss(v[:, 0]),
     "area": lambda v: area_loss(v[:, 0], v[:, 0], 0.1),
     "curvature": lambda v: curvature_loss(v, v.flip(1)),
+    "bending": lambda v: bending_loss(v[:, 0], v[:, 1], v[:, 2], 0.01),
     "silhouette": lambda v: silhouette_loss(v[:, 0], torch.arange(v.shape[0]), v.shape[0] + 1, 5),
 }
 

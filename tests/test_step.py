@@ -96,6 +96,13 @@ def test_a_weight_of_zero_switches_its_term_off(setting: str, gone: set[str]):
     assert gone <= set(step()[0].losses)
 
 
+@pytest.mark.parametrize(("name", "has_masks"), [("curvature", True), ("distortion", False)])
+def test_a_weight_of_zero_switches_a_densitys_term_off(name: str, has_masks: bool):
+    for weight in (0.1, 0.0):
+        losses = step(replace(LOSSES, **{name: weight}), "nerf", has_masks)[0].losses
+        assert (name in losses) == (weight > 0.0)
+
+
 @pytest.mark.parametrize(
     ("background", "has_masks", "expected"),
     [
@@ -144,7 +151,7 @@ def test_terms_need_what_they_compare_with(head: str, has_masks: bool, has_depth
     result, gradients = step(head=head, has_masks=has_masks, has_depths=has_depths)
     expected = {"colour"} | ({"mask"} if has_masks else set())
     expected |= {"depth"} if has_depths else set()
-    expected |= {"distortion"} if head == "nerf" else set()
+    expected |= {"curvature" if has_masks else "distortion"} if head == "nerf" else set()
     if head == "neus":
         expected |= {"eikonal", "sparseness", "area", "curvature"}
         expected |= {"hull", "silhouette"} if has_masks else set()

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
-from resfields_ngp import workers
+from resfields_ngp import textured_export, workers
 from resfields_ngp.cli import main
 from resfields_ngp.commands import _with_plain_formats
 from resfields_ngp.config import Config
@@ -18,6 +22,7 @@ from resfields_ngp.config_tree import apply_table
 from resfields_ngp.datasets.synthetic_capture import SyntheticConfig, write_synthetic
 from resfields_ngp.pictures import read_png
 from resfields_ngp.textured_files import read_textured
+from resfields_ngp.workers import Export
 
 N_FRAMES = 3
 EXPORT = ["--texture", "uv", "--target-faces", "600", "--resolution", "48"]
@@ -81,6 +86,26 @@ def test_finished_frames_are_kept_and_missing_ones_come_back_alike(run: Path) ->
     after = stamps(run)
     assert [name for name in after if after[name] != before[name]] == ["figure_00000002.obj"]
     assert lost.read_bytes() == content
+
+
+@pytest.mark.parametrize(("device", "expected"), [("cuda", 2), ("cpu", 8)])
+def test_workers_take_the_backend_that_was_chosen_and_share_a_gpu_by_twos(
+    device: str, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = []
+
+    def made(jobs, export, n_workers):
+        found.append((n_workers, export.config.training.device, export.config.training.backend))
+        return []
+
+    monkeypatch.setattr(textured_export, "made_by_workers", made)
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    backend = SimpleNamespace(device=torch.device(device), name="triton")
+    reconstruction: Any = SimpleNamespace(field=SimpleNamespace(backend=backend))
+    export = Export(Path(), textured_export._as_opened(Config(), reconstruction), "", "+y")
+    plan: Any = SimpleNamespace(jobs=range(9))
+    assert not list(textured_export._made(plan, reconstruction, export))
+    assert found == [(expected, device, "triton")]
 
 
 def test_an_interrupted_export_goes_on(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -266,6 +266,39 @@ def test_without_a_size_in_the_settings_the_backend_says_how_many_samples():
     assert task_of(make_trainer(samples_per_batch=70)).n_samples == 70
 
 
+class Overflowing(torch.autograd.Function):
+    """As half precision on the way back: a finite loss, an infinite gradient."""
+
+    @staticmethod
+    def forward(ctx, values):
+        return values.clone()
+
+    @staticmethod
+    def backward(ctx, gradients):  # pyright: ignore[reportIncompatibleMethodOverride]
+        return gradients * math.inf
+
+
+def test_a_step_whose_gradient_alone_is_lost_leaves_the_parameters_alone(monkeypatch):
+    trainer = make_trainer(AsynchronousBackend(), steps=60)
+    trainer.advance()
+    before = parameters(trainer)
+    with monkeypatch.context() as patched:
+        patched.setattr(
+            "resfields_ngp.step.colour_loss", lambda rgbs, *_: Overflowing.apply(rgbs).mean()
+        )
+        trainer.advance()
+        for name, value in parameters(trainer).items():
+            assert name == "trained" or torch.equal(value, before[name]), name
+    trainer.advance()  # the next one counts again
+    assert any(not torch.equal(value, before[name]) for name, value in parameters(trainer).items())
+    monkeypatch.setattr(
+        "resfields_ngp.step.colour_loss", lambda rgbs, *_: Overflowing.apply(rgbs).mean()
+    )
+    with pytest.raises(TrainingError, match="step 40: no gradient was finite for 20 steps"):
+        for _ in range(50):
+            trainer.advance()
+
+
 def test_a_lost_step_on_an_asynchronous_backend_leaves_the_parameters_alone(monkeypatch):
     trainer = make_trainer(AsynchronousBackend(), steps=30)
     for _ in range(3):

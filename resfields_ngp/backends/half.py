@@ -10,12 +10,24 @@ LARGEST_GRADIENT = 16.0
 is 200,000 times smaller is still a normal number."""
 
 
-def gradient_scale(gradients: Tensor) -> Tensor:
-    """Returns () the power of two that brings gradients into the range of float16."""
+def gradient_scale(
+    gradients: Tensor,  # (N, F)
+    largest_sum: float | None = None,
+) -> Tensor:  # ()
+    """Returns the power of two that brings gradients into the range of float16.
+
+    Args:
+        gradients: Of outputs.
+        largest_sum: Where given, no column's magnitudes add up to more, scaled.
+    """
     if gradients.numel() == 0:
         return gradients.new_ones(())
-    largest = gradients.abs().amax().clamp(min=1e-30)
-    return torch.exp2(torch.floor(torch.log2(LARGEST_GRADIENT / largest)).clamp(-100.0, 100.0))
+    magnitudes = gradients.abs()
+    scale = LARGEST_GRADIENT / magnitudes.amax().clamp(min=1e-30)
+    if largest_sum is not None:
+        sums = magnitudes.sum(0).amax()
+        scale = torch.minimum(scale, largest_sum / sums.clamp(min=1e-30))
+    return torch.exp2(torch.floor(torch.log2(scale)).clamp(-100.0, 100.0))
 
 
 class GradientScaling:
@@ -23,9 +35,13 @@ class GradientScaling:
 
     One object serves one pass through one stage: `leaving` wraps its outputs, `entering` each of
     its inputs; between the two, in the backward pass, gradients are scaled.
+
+    Args:
+        largest_sum: See `gradient_scale`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, largest_sum: float | None = None) -> None:
+        self.largest_sum = largest_sum
         self.scale: Tensor | None = None
 
     def leaving(self, outputs: Tensor) -> Tensor:
@@ -45,7 +61,7 @@ class _ScaledUp(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, gradients):  # pyright: ignore[reportIncompatibleMethodOverride]
-        ctx.scaling.scale = gradient_scale(gradients)
+        ctx.scaling.scale = gradient_scale(gradients, ctx.scaling.largest_sum)
         return gradients * ctx.scaling.scale, None
 
 

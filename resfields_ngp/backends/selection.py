@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from functools import cache
@@ -14,6 +15,8 @@ from .base import Backend, BackendUnavailable, GridSpec, MlpSpec
 N_ROWS, N_FRAMES, N_TANGENTS = 1 << 17, 4, 3
 """What is measured: the kernels of a training step of this size."""
 _WARM_RUNS, _RUNS = 2, 5
+
+_log = logging.getLogger(__name__)
 
 
 @cache
@@ -34,11 +37,17 @@ def fastest(opened: Callable[[str], Backend], names: tuple[str, ...]) -> Backend
             found[name] = (measure(backend), backend)
         except BackendUnavailable as error:
             reasons.append(str(error))
-        except RuntimeError as error:  # a kernel that does not build or launch on this device
-            reasons.append(f"{name}: {str(error).strip().splitlines()[0]}")
+        except Exception as error:
+            # A kernel that does not build or launch here: each compiler has errors of its own.
+            reasons.append(
+                f"{name}: {(str(error).strip() or type(error).__name__).splitlines()[0]}"
+            )
     if not found:
         raise BackendUnavailable("; ".join(reasons))
-    return min(found.values(), key=lambda pair: pair[0])[1]
+    chosen = min(found, key=lambda name: found[name][0])
+    taken = [f"{name} {1e3 * seconds:.1f} ms" for name, (seconds, _) in found.items()]
+    _log.info("backend %s (%s)", chosen, "; ".join(taken + reasons))
+    return found[chosen][1]
 
 
 def measure(backend: Backend) -> float:

@@ -11,9 +11,11 @@ one resolution for all axes) and networks without a hidden layer.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import math
+import os
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from ..doctor import nerfacc_line, tinycudann_line
-from ..records import FrameSlices
+from ..records import FrameSlices, Samples
 from ..transfers import on_device
 from .base import Backend, BackendUnavailable, GridSpec, MlpSpec
 from .half import GradientScaling
@@ -40,7 +42,10 @@ from .tcnn_layout import (
 )
 
 NETWORK_STEP = 0.01
-"""Model units between a network's input and its taps: far above float16's rounding of positions."""
+"""What the inputs of a network's taps differ by, root mean square: far above float16's rounding."""
+LARGEST_SUM = 8192.0
+"""Sum over a launch's rows of an output's scaled gradients, at most: weights' gradients, which
+tiny-cuda-nn keeps in float16, are such sums times activations."""
 TETRAHEDRON = ((1, -1, -1), (-1, 1, -1), (-1, -1, 1), (1, 1, 1))
 """Corners whose outer products sum to 4 times the identity."""
 _OPAQUE = 1.0 - 1e-6
@@ -57,6 +62,7 @@ class TcnnBackend(Backend):
         self.device = torch.device(device)
         self._tcnn = imported("tinycudann")
         self._nerfacc = imported("nerfacc")
+        _keep_kernels(self._tcnn)
         self._reference = ReferenceBackend(device)
         self._corners = torch.tensor(TETRAHEDRON, dtype=torch.float32, device=self.device)
         self._encoding = lru_cache(self._new_encoding)
@@ -85,10 +91,11 @@ class TcnnBackend(Backend):
         """See `Backend.mlp`; one launch for each frame that has rows."""
         if not spec.n_hidden_layers or not slices.n_rows:
             return self._reference.mlp(jets, slices, weights, spec)
-        rows = jets
+        rows, steps = jets, None
         if jets.shape[1] > 1:
+            steps = network_steps(jets[:, 1:, : spec.n_inputs])
             moved = torch.einsum("ji,nif->njf", self._corners, jets[:, 1:])
-            rows = torch.cat([jets[:, :1], jets[:, :1] + NETWORK_STEP * moved], dim=1)
+            rows = torch.cat([jets[:, :1], jets[:, :1] + steps * moved], dim=1)
         parts = [
             self._run(rows[begin:end].flatten(0, 1), weights[i], spec).view(
                 end - begin, -1, spec.n_outputs
@@ -96,9 +103,9 @@ class TcnnBackend(Backend):
             for i, begin, end in slices
         ]
         outputs = torch.cat(parts)
-        if jets.shape[1] == 1:
+        if steps is None:
             return outputs
-        tangents = self._differences(outputs[:, 1:], NETWORK_STEP)
+        tangents = self._differences(outputs[:, 1:], steps)
         return torch.cat([outputs[:, :1], tangents], dim=1)
 
     def march(self, rays, distances, band, step, stretch, jitter):
@@ -107,13 +114,17 @@ class TcnnBackend(Backend):
         Every frame's grid is a box of its own, side by side, and its rays are moved along: one
         call walks them all.
         """
+        if not rays.n_rays:  # nerfacc would launch a grid of no blocks
+            nothing = rays.origins.new_zeros(0)
+            slices = FrameSlices(rays.slices.frames, rays.slices.offsets)
+            return Samples(nothing.long(), nothing, nothing, slices)
         resolution = distances.shape[1]
         slot = rays.slices.spread(torch.arange(len(rays.slices.frames), device=self.device))
         frames = on_device(rays.slices.frames, self.device)
         near, far = box_interval(rays.origins, rays.directions)
         offsets = 0.5 if jitter is None else jitter
         reach = band + 0.5 * math.sqrt(3.0) / resolution
-        intervals, samples, _ = self._nerfacc.traverse_grids(
+        _, samples, _ = self._nerfacc.traverse_grids(
             beside(rays.origins, slot),
             rays.directions,
             distances[frames] <= reach,
@@ -122,9 +133,8 @@ class TcnnBackend(Backend):
             far_planes=far,
             step_size=step,
         )
-        t_starts, t_ends = intervals.vals[intervals.is_left], intervals.vals[intervals.is_right]
-        found = (samples.ray_indices, t_starts, t_ends)
-        return near_surface(rays, found, distances, frames[slot], band)
+        # All intervals are as long as the step; their ends would take masks, hence waiting.
+        return near_surface(rays, samples, step, distances, frames[slot], band)
 
     def composite(self, alphas, samples, n_rays):
         """See `Backend.composite`."""
@@ -139,7 +149,7 @@ class TcnnBackend(Backend):
         """See `Backend.accumulate`."""
         return self._nerfacc.accumulate_along_rays(weights, values, ray_indices, n_rays)
 
-    def _differences(self, taps: Tensor, step: Tensor | float) -> Tensor:
+    def _differences(self, taps: Tensor, step: Tensor) -> Tensor:
         """Returns (N, 3, F) derivatives of (N, 4, F) outputs at the corners."""
         return torch.einsum("ji,njf->nif", self._corners, taps) / (4.0 * step)
 
@@ -169,7 +179,7 @@ class TcnnBackend(Backend):
 
     def _run(self, rows: Tensor, weights: Tensor, spec: MlpSpec) -> Tensor:
         """Returns (N, n_outputs) of one frame's network."""
-        scaling = GradientScaling()
+        scaling = GradientScaling(LARGEST_SUM)
         inputs = pad_rows(scaling.entering(rows))
         parameters = {"params": scaling.entering(weights)}
         outputs = functional_call(self._network(spec, rows.shape[1]), parameters, (inputs,))
@@ -200,6 +210,30 @@ class TcnnBackend(Backend):
         if supports is not None and supports():
             module.jit_fusion = True
         return module.requires_grad_(False)
+
+
+def _keep_kernels(tcnn: Any) -> None:
+    """Lets tiny-cuda-nn keep what its JIT compiles in ``TCNN_CACHE_DIR``, where that is set.
+
+    Its own place, inside the package, is not writable for everybody who runs it.
+    """
+    folder = os.environ.get("TCNN_CACHE_DIR")
+    set_folder = getattr(getattr(tcnn, "modules", None), "rtc_set_cache_dir", None)
+    if folder and set_folder is not None:
+        with contextlib.suppress(OSError):  # it compiles again, then
+            os.makedirs(folder, exist_ok=True)
+            set_folder(folder)
+
+
+def network_steps(
+    tangents: Tensor,  # (N, 3, F)
+) -> Tensor:  # (N, 1, 1)
+    """Returns how far, in model units, a row's taps are from it; a constant for autograd.
+
+    The more the inputs change by position, the nearer: `NETWORK_STEP` is measured in inputs.
+    """
+    scale = tangents.detach().square().mean(dim=(1, 2), keepdim=True).sqrt()
+    return NETWORK_STEP / scale.clamp(min=1e-3)
 
 
 def imported(name: str) -> Any:

@@ -84,14 +84,15 @@ def pad_rows(rows: Tensor) -> Tensor:
 
 def finest_step(coefficients: Tensor, spec: GridSpec) -> Tensor:
     """Returns () half a cell of the finest level with a coefficient other than 0, on the device."""
-    scales = coefficients.new_tensor(spec.scales)
+    scales = on_device(tuple(spec.scales), coefficients.device, coefficients.dtype)
     is_active = (coefficients != 0).any(dim=2).any(dim=0)
     return 0.5 / torch.where(is_active, scales, scales[0]).amax()
 
 
 def boxes(count: int, device: torch.device) -> Tensor:
     """Returns (count, 6) unit boxes side by side along x, as nerfacc's (min, max)."""
-    corners = torch.tensor([0.0, 0.0, 0.0, 1.0, 1.0, 1.0], device=device).repeat(count, 1)
+    corners = torch.zeros((count, 6), device=device)
+    corners[:, 3:] = 1.0
     corners[:, 0::3] += SPACING * torch.arange(count, device=device)[:, None]
     return corners
 
@@ -105,28 +106,49 @@ def beside(origins: Tensor, slot: Tensor) -> Tensor:
 
 def near_surface(
     rays: Rays,
-    found: tuple[Tensor, Tensor, Tensor],
+    found: Any,
+    step: float,
     distances: Tensor,
     frames: Tensor,
     band: float,
 ) -> Samples:
-    """Keeps intervals that begin in the band, up to where their ray is deep behind the surface."""
-    ray_indices, t_starts, t_ends = found
+    """Keeps intervals that begin in the band, up to where their ray is deep behind the surface.
+
+    Args:
+        rays: R rays.
+        found: nerfacc's ``RaySamples``: the intervals' middles, ``vals``, and ``ray_indices``.
+        step: Length of the intervals.
+        distances: Of every frame of the capture, on a grid, to the surface.
+        frames: (R,) of the rays.
+        band: How far from the surface an interval may begin.
+    """
+    ray_indices, t_starts = found.ray_indices, found.vals - 0.5 * step
     points = rays.origins[ray_indices] + t_starts[:, None] * rays.directions[ray_indices]
     at = sample_distances(distances, frames[ray_indices], points, distances.shape[1])
     in_band = at.abs() <= band
     has_entered = _running_count(in_band, ray_indices, rays.n_rays) > 0
     is_solid = _running_count((at < -band) & has_entered, ray_indices, rays.n_rays) > 0
-    kept = (in_band & ~is_solid).nonzero()[:, 0]
-    ray_indices = ray_indices[kept]
-    bounds = on_device(rays.slices.offsets, kept.device)
-    offsets = tuple(torch.searchsorted(ray_indices, bounds).tolist())
+    is_kept = in_band & ~is_solid
+    n_kept = _counted(is_kept)
+    bounds = torch.searchsorted(ray_indices, on_device(rays.slices.offsets, ray_indices.device))
+    offsets = tuple(n_kept[bounds].tolist())
+    # Their number is known by now: listing them does not wait again. The last place is for others.
+    places = torch.where(is_kept, n_kept[:-1], offsets[-1])
+    kept = places.new_empty(offsets[-1] + 1).scatter_(
+        0, places, torch.arange(len(places), device=places.device)
+    )[:-1]
+    ray_indices, t_starts = ray_indices[kept], t_starts[kept]
     slices = FrameSlices(rays.slices.frames, offsets)
-    return Samples(ray_indices, t_starts[kept], t_ends[kept], slices)
+    return Samples(ray_indices, t_starts, t_starts + step, slices)
+
+
+def _counted(flags: Tensor) -> Tensor:
+    """Returns (N + 1,) how many flags are set before each place."""
+    return torch.cat([flags.new_zeros(1, dtype=torch.int64), flags.cumsum(0)])
 
 
 def _running_count(flags: Tensor, ray_indices: Tensor, n_rays: int) -> Tensor:
     """Returns (N,) how many samples of the ray so far, this one included, have the flag."""
-    totals = torch.cat([flags.new_zeros(1, dtype=torch.int64), flags.cumsum(0)])
+    totals = _counted(flags)
     first = torch.searchsorted(ray_indices, torch.arange(n_rays, device=flags.device))
     return totals[1:] - totals[first[ray_indices]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from ..backends.base import Backend
 from ..encoders import spherical_harmonics
 from ..mlp import ResFieldMlp
-from ..ranges import check_ranges
+from ..ranges import check_ranges, check_width
 from ..records import FrameSlices
 
 
@@ -126,14 +127,23 @@ class RadianceHead(SurfaceHead):
         """Returns colours in [0, 1]."""
 
 
-def check_colour_network(config: object) -> None:
+class ColourNetworkConfig(Protocol):
+    """A head's settings of its colour network."""
+
+    @property
+    def n_neurons(self) -> int:
+        """Width of its hidden layers."""
+        ...
+
+
+def check_colour_network(config: ColourNetworkConfig) -> None:
     """Raises ValueError where a head's settings of its colour network are out of range."""
+    check_width("head", config.n_neurons)
     check_ranges(
         "head",
         config,
         view_degree=(0, 4),
         n_geometry_features=(0, 127),
-        n_neurons=(1, 1024),
         n_hidden_layers=(0, 16),
     )
 

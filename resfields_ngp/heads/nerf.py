@@ -22,15 +22,15 @@ class NerfConfig:
     kind: Literal["nerf"] = "nerf"
     """Which head this is."""
     surface_density: float = 500.0
-    """Density, per model unit, that the mesh takes for the surface; rays are sampled as finely as
-    a surface of that density needs."""
+    """Density, per model unit, of a surface: rays are sampled as finely as it needs. Meshes are cut
+    where it is ``exp(-100 meshing.level)`` times as much."""
     view_degree: int = 0
     """Bands of spherical harmonics of the view direction that colours depend on, 0 (none) to 4.
     From few cameras they fit each picture by itself; 3 is for many, and for things that gleam."""
     n_geometry_features: int = 15
     """Features that the geometry network hands to the colour network."""
     n_neurons: int = 64
-    """Width of the colour network."""
+    """Width of the colour network, a multiple of 16 up to 128."""
     n_hidden_layers: int = 2
     """Hidden layers of the colour network."""
 

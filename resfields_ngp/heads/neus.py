@@ -43,7 +43,7 @@ class NeusConfig:
     n_geometry_features: int = 15
     """Features that the geometry network hands to the colour network."""
     n_neurons: int = 64
-    """Width of the colour network."""
+    """Width of the colour network, a multiple of 16 up to 128."""
     n_hidden_layers: int = 1
     """Hidden layers of the colour network."""
 

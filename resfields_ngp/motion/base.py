@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ..backends.base import Backend, MlpSpec
 from ..encoders import HashGrid, HashGridConfig
 from ..mlp import ResFieldMlp
+from ..ranges import check_ranges, check_width
 from ..records import FrameSlices, between_frames, frame_time
 from ..resfield import ResFieldConfig, TimeCoefficients
 from ..transfers import on_device
@@ -85,16 +86,17 @@ class MotionNetworkConfig:
     """Let the network's weights change over time as the `residual` table says."""
 
     def __post_init__(self) -> None:
-        if self.n_neurons % 16 or not 16 <= self.n_neurons <= 128:
-            raise ValueError(
-                f"motion.network.n_neurons is {self.n_neurons}; allowed: 16, 32, .. 128"
-            )
-        limits = {"n_hidden_layers": 8, "n_frequencies": 16, "n_times": 16, "n_code": 128}
-        for name, most in (limits | {"n_levels": 16, "grid_residuals": 16}).items():
-            if not 0 <= getattr(self, name) <= most:
-                raise ValueError(
-                    f"motion.network.{name} is {getattr(self, name)}; allowed: 0 to {most}"
-                )
+        check_width("motion.network", self.n_neurons)
+        check_ranges(
+            "motion.network",
+            self,
+            n_hidden_layers=(0, 8),
+            n_frequencies=(0, 16),
+            n_times=(0, 16),
+            n_code=(0, 128),
+            n_levels=(0, 16),
+            grid_residuals=(0, 16),
+        )
 
 
 class FrameInputs(nn.Module):

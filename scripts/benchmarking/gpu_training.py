@@ -40,9 +40,10 @@ def configuration(options: Namespace, settings: dict[str, Any]) -> Config:
 
 def trainer_on(options: Namespace, backend: Backend) -> Trainer:
     """Returns a trainer whose step can be measured."""
-    settings: dict[str, Any] = {"training.steps": 100_000}
+    # Warm-up renders nothing; how many samples is the device's affair, not the capture's scene's.
+    settings: dict[str, Any] = {"training.steps": 100_000, "training.warmup_steps": 0}
+    settings["training.samples_per_batch"] = 256 if options.interpret else 0
     if options.interpret:
-        settings |= {"training.samples_per_batch": 256, "training.warmup_steps": 0}
         settings |= {"encoder.n_levels": 2, "network.n_neurons": 16, "head.n_neurons": 16}
         # Thousands of points that have nothing to do with how many rays there are.
         settings |= {"losses.hull": 0.0, "losses.sparseness": 0.0}
@@ -93,13 +94,19 @@ def _some_rays(task: Task, count: int) -> Rays:
 
 
 def trained(options: Namespace, backends: list[str]) -> dict[str, Any]:
-    """Trains, meshes, renders and scores a capture, and opens its checkpoint on every backend."""
+    """Trains, meshes, renders and scores a capture, and opens its checkpoint on every backend.
+
+    Of several backends it takes the one that `--device auto` does.
+    """
+    chosen = backends[0] if len(backends) == 1 else "auto"
     settings = {**REDUCED, "training.seconds": options.seconds, "training.device": "cuda"}
+    settings |= {"training.backend": chosen, "training.samples_per_batch": 0}
     config = configuration(options, settings)
     torch.cuda.reset_peak_memory_stats()
     row = measured_run(config, OUT)
     wanted = ("psnr", "masked_psnr", "chamfer", "steps", "train_seconds", "mesh_seconds")
-    found = {"capture": config.capture.path, **{name: row[name] for name in wanted}}
+    found = {"capture": config.capture.path, "backend": open_backend(chosen, "cuda").name}
+    found |= {name: row[name] for name in wanted}
     found["peak_gib"] = round(torch.cuda.max_memory_allocated() / 2**30, 2)
     return found | {"pictures_differ_by": _pictures_differ(config, ["reference", *backends])}
 

@@ -48,8 +48,8 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
     },
     "radiance": {
         "neus": {},
-        "nerf": {"head.kind": "nerf", "losses.mask": 0.2},
-        "nerf, view-dependent": {"head.kind": "nerf", "losses.mask": 0.2, "head.view_degree": 3},
+        "nerf": {"head.kind": "nerf"},
+        "nerf, view-dependent": {"head.kind": "nerf", "head.view_degree": 3},
         "neus, no masks": {"capture.use_masks": False},
         "nerf, no masks": {"capture.use_masks": False, "head.kind": "nerf"},
         "nerf, no motion": {"head.kind": "nerf", "motion.n_times": 4} | NO_RESIDUALS,

@@ -28,13 +28,17 @@ mlp = importlib.import_module("resfields_ngp.backends.triton.mlp")
 
 SLICES = FrameSlices((0, 1), (0, 40, 100))
 NETWORKS = {
-    "geometry": (MlpSpec(32, 16, 64, 1), 3),
-    "two layers": (MlpSpec(32, 16, 64, 2), 3),
-    "colour": (MlpSpec(18, 3, 64, 1, "relu"), 0),
-    "wide": (MlpSpec(32, 16, 128, 2), 3),
+    "geometry": (MlpSpec(32, 16, 64, 1), 3, "float16"),
+    "bfloat16": (MlpSpec(32, 16, 64, 1), 3, "bfloat16"),
+    "two layers": (MlpSpec(32, 16, 64, 2), 3, "float16"),
+    "four layers": (MlpSpec(32, 16, 64, 4), 3, "float16"),
+    "colour": (MlpSpec(18, 3, 64, 1, "relu"), 0, "float16"),
+    "wide": (MlpSpec(32, 16, 128, 2), 3, "float16"),
 }
 GRIDS = {
     "residuals": (GridSpec(12, 2, 4, 15, 8, 1.35), 3),
+    "40 frames": (GridSpec(12, 2, 11, 15, 8, 1.35), 3),
+    "100 frames": (GridSpec(12, 2, 16, 15, 8, 1.35), 3),
     "time slices": (GridSpec(12, 2, 1, 17, 8, 1.35, (2,) * 12), 0),
 }
 
@@ -85,11 +89,11 @@ def assembled(ptx: str, capability: int) -> dict[str, int]:
 
 
 def run_networks(compiler: Compiler) -> None:
-    for name, (spec, n_tangents) in NETWORKS.items():
+    for name, (spec, n_tangents, precision) in NETWORKS.items():
         compiler.case = name
         jets = torch.zeros(SLICES.n_rows, 1 + n_tangents, spec.n_inputs, requires_grad=True)
         weights = torch.zeros(2, spec.n_weights, requires_grad=True)
-        mlp.mlp(jets, SLICES, weights, spec, "float16").sum().backward()
+        mlp.mlp(jets, SLICES, weights, spec, precision).sum().backward()
 
 
 def run_grids(compiler: Compiler) -> None:

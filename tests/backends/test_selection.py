@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+import subprocess
+
 import pytest
 import torch
 
@@ -34,12 +37,17 @@ class Stopwatch:
 
 @pytest.mark.parametrize("device", ["auto", "cuda"])
 @pytest.mark.parametrize(("triton", "tcnn"), [(1.0, 2.0), (2.0, 1.0)])
-def test_auto_takes_the_faster_one(monkeypatch, device: str, triton: float, tcnn: float):
+def test_auto_takes_the_faster_one_and_says_so_once(
+    monkeypatch, caplog, device: str, triton: float, tcnn: float
+):
+    caplog.set_level(logging.INFO)
     watch = Stopwatch(monkeypatch, triton=triton, tcnn=tcnn)
     expected = "triton" if triton < tcnn else "tcnn"
     assert open_backend("auto", device).name == expected
     assert open_backend("auto", device).name == expected
     assert sorted(watch.measured) == ["tcnn", "triton"]  # once a process
+    (line,) = caplog.messages
+    assert line.startswith(f"backend {expected} (") and f"triton {1e3 * triton:.1f} ms" in line
 
 
 @pytest.mark.parametrize("missing", ["triton", "tcnn"])
@@ -58,12 +66,25 @@ def test_with_no_gpu_backend_auto_is_the_cpu_in_one_line_and_cuda_says_why(monke
         open_backend("auto", "cuda")
 
 
-def test_a_backend_that_fails_when_measured_is_left_out(monkeypatch):
+class CompilationError(Exception):
+    """As Triton's: not a RuntimeError."""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("no kernel image\nis available"),
+        CompilationError("at 3:1:\n    x = y"),
+        subprocess.CalledProcessError(1, ["gcc"]),
+        AssertionError(),
+    ],
+)
+def test_a_backend_that_fails_when_measured_is_left_out(monkeypatch, error: Exception):
     watch = Stopwatch(monkeypatch, triton=1.0, tcnn=2.0)
 
     def fail(backend: ReferenceBackend) -> float:
         if backend.name == "triton":
-            raise RuntimeError("no kernel image\nis available")
+            raise error
         return watch.measure(backend)
 
     monkeypatch.setattr(selection, "measure", fail)

@@ -25,7 +25,7 @@ from stand_ins import nerfacc, tinycudann
 from resfields_ngp.backends import BackendUnavailable, GridSpec, MlpSpec, open_backend
 from resfields_ngp.backends import tcnn as adapter
 from resfields_ngp.backends.base import pad_inputs
-from resfields_ngp.backends.tcnn import NETWORK_STEP, TETRAHEDRON, TcnnBackend
+from resfields_ngp.backends.tcnn import TETRAHEDRON, TcnnBackend, network_steps
 from resfields_ngp.backends.tcnn_layout import channel_groups, finest_step, network_config, pad_rows
 from resfields_ngp.records import FrameSlices
 
@@ -163,6 +163,22 @@ def test_jit_fusion_is_on_where_it_can_be(backend, supports: bool):
     assert network.jit_fusion is supports and network.loss_scale == 1.0
 
 
+@pytest.mark.parametrize("is_writable", [True, False])
+def test_compiled_kernels_are_kept_where_the_environment_says(monkeypatch, tmp_path, is_writable):
+    folders: list[str] = []
+
+    def set_folder(folder: str) -> None:
+        if not is_writable:
+            raise OSError("Invalid RTC cache directory")
+        folders.append(folder)
+
+    monkeypatch.setenv("TCNN_CACHE_DIR", str(tmp_path / "cache"))
+    modules = SimpleNamespace(rtc_set_cache_dir=set_folder)
+    adapter._keep_kernels(SimpleNamespace(modules=modules))
+    assert folders == [str(tmp_path / "cache")] * is_writable and (tmp_path / "cache").is_dir()
+    adapter._keep_kernels(SimpleNamespace())  # a version without
+
+
 def test_another_layout_of_parameters_is_refused(backend):
     with pytest.raises(BackendUnavailable, match="lays out 3 parameters .* expects 4"):
         backend._made(SimpleNamespace(params=torch.zeros(3)), 4)
@@ -282,5 +298,33 @@ def test_nerfacc_without_compiled_code_is_refused(monkeypatch):
         adapter.imported("nerfacc")
 
 
-def test_the_network_step_is_far_above_half_precisions_rounding_of_positions():
-    assert NETWORK_STEP * 2.0 > 20 * torch.finfo(torch.float16).eps
+@pytest.mark.parametrize("magnitude", [0.3, 10.0, 300.0])
+def test_networks_derivatives_are_as_good_however_fast_inputs_change(backend, magnitude: float):
+    spec = MlpSpec(19, 5, 32, 2, "squareplus")
+    jets, weights = mlp_inputs(spec, MANY, 3)
+    jets[:, 1:] *= magnitude
+    found, expected = (
+        other.mlp(jets, MANY, weights, spec)[:, 1:] for other in (backend, REFERENCE)
+    )
+    assert (found - expected).norm() < 0.05 * expected.norm()
+
+
+def test_taps_of_inputs_that_do_not_change_are_where_numbers_are_still_finite():
+    steps = network_steps(torch.zeros(4, 3, 5))
+    assert steps.isfinite().all() and steps.shape == (4, 1, 1)
+
+
+@pytest.mark.parametrize("n_rows", [4096, 65536])
+def test_weights_gradients_of_many_rows_fit_into_half_precision(backend, n_rows: int):
+    spec, generator = MlpSpec(18, 3, 64, 1), seeded()
+    jets = 0.5 * torch.randn(n_rows, 1, 18, generator=generator)
+    weights = torch.randn(1, spec.n_weights, generator=generator) / 8.0
+    # As of a picture that is too dark everywhere: gradients of one sign, of very different sizes.
+    pulls = torch.rand(n_rows, 1, 1, generator=generator) ** 3
+    gradients = []
+    for other in (backend, REFERENCE):
+        (own,) = leaves(weights)
+        (other.mlp(jets, FrameSlices.single(0, n_rows), own, spec) * pulls).sum().backward()
+        gradients.append(own.grad)
+    assert gradients[0].isfinite().all()
+    assert (gradients[0] - gradients[1]).norm() < 0.01 * gradients[1].norm()

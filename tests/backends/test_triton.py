@@ -75,6 +75,22 @@ def test_hash_grid_agrees_in_values_and_gradients(case: str, spec: GridSpec, n_t
     assert_all_close(found, grid_outputs(REFERENCE, inputs, CASES[case], spec, n_tangents))
 
 
+def test_outside_the_box_nothing_but_the_levels_own_entries_is_read():
+    slices = FrameSlices.single(0, 60)
+    _, coefficients, _, _ = grid_inputs(SPATIAL, slices, "random")
+    n_entries = SPATIAL.table_shape[0]
+    around = torch.full((3 * n_entries, *SPATIAL.table_shape[1:]), float("nan"))
+    around[n_entries : 2 * n_entries] = 1.0
+    positions = 6.0 * torch.rand(60, 3, generator=seeded()) - 2.5
+    jets = EXACT.hash_grid(
+        positions, slices, coefficients, None, around[n_entries : 2 * n_entries], SPATIAL, 3
+    )
+    # Weights add up to one wherever the corners are.
+    expected = coefficients.sum(2).repeat_interleave(SPATIAL.n_features_per_level, 1)
+    assert torch.allclose(jets[:, 0], expected.expand(60, -1), atol=1e-5)
+    assert torch.allclose(jets[:, 1:], torch.zeros(()), atol=1e-4)
+
+
 @pytest.mark.parametrize("spec", [PLAIN, ODD], ids=["plain", "odd"])
 def test_hash_grid_agrees_for_any_number_of_channels_and_features(spec: GridSpec):
     slices = FrameSlices((1, 0), (0, 10, 25))

@@ -14,8 +14,10 @@ from ..base import GridSpec
 from .grid_kernels import grid_backward, grid_forward
 from .launching import launch, n_tiles, power_of_two
 
-BLOCK = 128
-"""Rows of a program, one a thread."""
+N_THREADS = 128
+"""Of a program."""
+_MOST_FLOATS = 1024
+"""Of entries that a program holds at once: with more, its registers do not suffice."""
 
 
 def hash_grid(
@@ -85,6 +87,12 @@ class _HashGrid(torch.autograd.Function):
         return grad_positions, grad_coefficients, returned, None, None, None, None
 
 
+def block_rows(spec: GridSpec) -> int:
+    """Returns the rows of a program: one a thread, fewer where entries are wide."""
+    width = power_of_two(spec.n_channels) * power_of_two(spec.n_features_per_level)
+    return min(max(_MOST_FLOATS // width, 16), N_THREADS)
+
+
 def _constants(spec: GridSpec, n_tangents: int) -> dict[str, int]:
     """Returns the constants that a grid's kernels are compiled with."""
     return {
@@ -94,8 +102,8 @@ def _constants(spec: GridSpec, n_tangents: int) -> dict[str, int]:
         "CP": power_of_two(spec.n_channels),
         "FP": power_of_two(spec.n_features_per_level),
         "D": n_tangents,
-        "BLOCK": BLOCK,
-        "num_warps": 4,
+        "BLOCK": block_rows(spec),
+        "num_warps": N_THREADS // 32,
     }
 
 
@@ -104,7 +112,7 @@ def _arguments(positions, coefficients, table, slots, slices: FrameSlices, spec:
     most = max(end - begin for begin, end in pairwise(slices.offsets))
     offsets = on_device(slices.offsets, positions.device)
     arguments = (positions, offsets, coefficients, slots, table, *_levels(spec, positions.device))
-    return (spec.n_levels, n_tiles(most, BLOCK), len(slices.frames)), arguments
+    return (spec.n_levels, n_tiles(most, block_rows(spec)), len(slices.frames)), arguments
 
 
 @lru_cache(maxsize=16)

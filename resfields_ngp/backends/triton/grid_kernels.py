@@ -40,12 +40,12 @@ def _entries(low, corner: tl.constexpr, slot, resolution, size, is_hashed):
     """Returns the entry of a corner within the level: dense, x fastest, or the prime hash.
 
     A hashed level's size is a power of two; a dense index is beyond its level's end only on the far
-    faces of the box, and by less than the level's size.
+    faces of the box, and by less than the level's size. Outside the box it is some entry.
     """
     x, y, z = low[0] + (corner & 1), low[1] + (corner >> 1 & 1), low[2] + (corner >> 2 & 1)
     hashed = x ^ (y * _PRIME_Y) ^ (z * _PRIME_Z) ^ (slot * _PRIME_T)
     dense = x + resolution * (y + resolution * (z + resolution * slot))
-    dense = tl.where(dense >= size, dense - size, dense)
+    dense = tl.minimum(tl.where(dense >= size, dense - size, dense), size - 1)
     return tl.where(is_hashed, hashed & (size - 1), dense)
 
 

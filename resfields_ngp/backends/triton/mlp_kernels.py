@@ -42,10 +42,10 @@ def _activated(values, ACTIVATION: tl.constexpr):
         slopes = tl.where(values <= 0, 0.0, 1.0)  # NaN stays NaN, as torch has it
         return tl.where(values <= 0, 0.0, values), slopes, 0.0 * slopes
     elif ACTIVATION == "softplus":
-        decay = tl.exp(-_K * tl.abs(values))
+        decay = tl.exp(tl.abs(values) * -_K)  # a constant on the left is not interpreted
         slopes = tl.where(values > 0, 1.0, decay) / (1.0 + decay)
         outputs = tl.where(values > 0, values, 0.0) + tl.log(1.0 + decay) / _K
-        return outputs, slopes, _K * slopes * (1.0 - slopes)
+        return outputs, slopes, slopes * (1.0 - slopes) * _K
     else:
         root = tl.sqrt(values * values + 4.0 / (_K * _K))
         curvatures = (2.0 / (_K * _K)) / (root * root * root)

@@ -17,6 +17,9 @@ from .records import Batch, FrameSlices, ModelSpace, Rays
 from .transfers import on_device
 
 
+_SUBJECT, _DOUBT = 1, 2
+
+
 class DevicePixels:
     """Random pixels of some views, with their rays in model space; as `PixelSource`, on a device.
 
@@ -57,7 +60,7 @@ class DevicePixels:
         self._matrices = torch.from_numpy(np.stack(matrices, axis=1)).to(device)
         self._centres = torch.from_numpy(np.stack(centres, axis=1)).to(device)
         images = _slabs([view.images for view in views], np.uint8)
-        masks = _slabs([view.masks for view in views], np.uint8) if self.has_masks else None
+        masks = _slabs([_labels(view) for view in views], np.uint8) if self.has_masks else None
         depths = _slabs([view.depths for view in views], np.int32) if self.has_depth else None
         slabs = [slab for slab in (images, masks, depths) if slab is not None]
         self.is_resident = sum(slab.nbytes for slab in slabs) <= budget
@@ -92,9 +95,10 @@ class DevicePixels:
         places = self._places(pixels)
         on_subject = torch.ones_like(places, dtype=torch.float32)
         if self._masks is not None:
-            on_subject = _gathered(self._fetched(self._masks, frames), places)[..., 0].float()
-            chosen = _chosen(on_subject > 0.5, count, foreground)
-            places, on_subject = places.gather(2, chosen), on_subject.gather(2, chosen)
+            labels = _gathered(self._fetched(self._masks, frames), places)[..., 0]
+            chosen = _chosen(labels == _SUBJECT, labels == _DOUBT, count, foreground)
+            places = places.gather(2, chosen)
+            on_subject = (labels.gather(2, chosen) == _SUBJECT).float()
             pixels = pixels.gather(2, chosen[..., None].expand(-1, -1, -1, 2))
         colours = _gathered(self._fetched(self._images, frames), places)
         rgbs = colours.float() * (on_subject[..., None] / 255.0)
@@ -140,6 +144,13 @@ class DevicePixels:
         return fetched
 
 
+def _labels(view: View) -> np.ndarray | None:
+    """Returns (n_frames, H, W) uint8: `_SUBJECT`, `_DOUBT` or 0, the background."""
+    if view.masks is None or view.doubts is None:
+        return view.masks
+    return view.masks * np.uint8(_SUBJECT) + view.doubts * np.uint8(_DOUBT)
+
+
 def _slabs(footage: list[np.ndarray | None], kind: type) -> Tensor:
     """Returns (n_frames, P, C) of footage (n_frames, H, W[, C]) of each view."""
     parts = []
@@ -161,18 +172,22 @@ def _gathered(
 
 def _chosen(
     on_subject: Tensor,  # (T, V, candidates) bool
+    in_doubt: Tensor,  # (T, V, candidates) bool, elsewhere
     count: int,
     foreground: float,
 ) -> Tensor:  # (T, V, count) int64
     """Returns which candidates to take: of the subject the share wanted, as far as there are any.
 
     All sizes are known beforehand, so nobody waits for the device: those taken sort to the front.
+    Those in doubt are taken only where nothing else is left.
     """
+    on_background = ~(on_subject | in_doubt)
     inside_ranks = on_subject.cumsum(2)
-    outside_ranks = (~on_subject).cumsum(2)
+    outside_ranks = on_background.cumsum(2)
     n_inside, n_outside = inside_ranks[..., -1:], outside_ranks[..., -1:]
     wanted = (count - n_outside).clamp(min=round(foreground * count))
     n_taken = torch.minimum(n_inside, wanted)
-    is_taken = torch.where(on_subject, inside_ranks <= n_taken, outside_ranks <= count - n_taken)
-    order = torch.sort((~is_taken).to(torch.uint8), dim=2, stable=True).indices
+    is_taken = on_subject & (inside_ranks <= n_taken)
+    is_taken |= on_background & (outside_ranks <= count - n_taken)
+    order = torch.sort((~is_taken).to(torch.uint8) + in_doubt, dim=2, stable=True).indices
     return order[..., :count]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import ndimage
 
-from .carving import Silhouette, carve, make_silhouette
+from .carving import Silhouette, carve, close_mask, make_silhouette
 from .datasets.base import Capture, CaptureError
 from .hull_faults import check_not_inverted, explain_empty, normalised_bounds
 from .ranges import check_ranges
@@ -35,6 +35,9 @@ class HullConfig:
     closing: float = 0.008
     """Gaps of masks up to twice this radius are closed; fraction of the image's longer side, 0 for
     perfect masks."""
+    doubt_gaps: bool = False
+    """Whether what `closing` fills is neither subject nor background: no pixel is drawn there. For
+    masks that cut limbs off."""
     slack: float = 0.0
     """Pixels by which the masks' outlines, hence the distances' zero, move outwards: for masks that
     are cut too small, or cameras a pixel off."""
@@ -135,6 +138,18 @@ def frame_silhouettes(capture: Capture, frame: int, config: HullConfig) -> list[
         for view in capture.views
         if view.masks is not None
     ]
+
+
+def with_doubts(capture: Capture, config: HullConfig) -> Capture:
+    """Returns the capture with what closing adds to its training masks marked as doubtful."""
+    if not config.doubt_gaps or not capture.has_masks:
+        return capture
+    views = []
+    for view in capture.views:
+        assert view.masks is not None
+        closed = [close_mask(mask, config.closing) & ~mask for mask in view.masks]
+        views.append(replace(view, doubts=np.stack(closed)))
+    return replace(capture, views=tuple(views))
 
 
 def _place_frame(capture: Capture, frame: int, config: HullConfig) -> tuple[np.ndarray, ...]:

@@ -28,9 +28,12 @@ class ImagingConfig:
     cameras: tuple[str, ...] = ()
     """Cameras to render, by name; empty takes the held-out one, or without one the first."""
     edges: Literal["auto", "mask", "soft"] = "auto"
-    """mask: as in images cut out by a binary mask, a pixel covered by half or more shows the
-    subject alone and any other the background. soft: blended. auto: mask where the capture has
-    masks; the orbit is always soft."""
+    """mask: as in images cut out by a binary mask, a pixel that counts as covered shows the subject
+    alone and any other the background. soft: blended. auto: mask where the capture has masks; the
+    orbit is always soft."""
+    coverage: float = 0.15
+    """Opacity from which a pixel counts as covered where edges are cut out, above 0 and below 1.
+    0.5 fits outlines best; less loses less of the subject and shows more beside it."""
     video: bool = True
     """Write an mp4 beside the pictures of each camera."""
     frames_per_second: float = 12.0
@@ -49,10 +52,12 @@ class ImagingConfig:
             raise ValueError(f"imaging.orbit_pictures is {self.orbit_pictures}; allowed: 0 or more")
         if self.orbit_size < 16:
             raise ValueError(f"imaging.orbit_size is {self.orbit_size}; allowed: 16 or more")
+        if not 0 < self.coverage < 1:
+            raise ValueError(f"imaging.coverage is {self.coverage}; allowed: above 0, below 1")
 
 
 def render_view(
-    reconstruction: Reconstruction, cameras: Cameras, frame: int, cut_out: bool = False
+    reconstruction: Reconstruction, cameras: Cameras, frame: int, coverage: float | None = None
 ) -> Picture:
     """Renders all pixels of a camera at one frame.
 
@@ -60,7 +65,8 @@ def render_view(
         reconstruction: What was fitted.
         cameras: The camera; its frames are those fitted.
         frame: Index of the frame among those fitted.
-        cut_out: Let pixels covered by half or more show the subject alone, the others nothing.
+        coverage: Let pixels of this opacity or more show the subject alone, the others nothing;
+            None blends them.
     """
     rows, columns = np.mgrid[: cameras.height, : cameras.width] + 0.5
     pixels = np.stack([columns.ravel(), rows.ravel()], axis=1)
@@ -77,10 +83,12 @@ def render_view(
         values.float().cpu().numpy()
         for values in (seen.rgbs, seen.opacities, seen.depths, seen.normals)
     )
-    covered = opacities > 0.5
-    if cut_out:
-        rgbs = np.where(covered[:, None], rgbs / np.maximum(opacities, 0.5)[:, None], 0)
-    depths = np.where(covered, depths / np.maximum(opacities, 0.5), 0) * reconstruction.space.scale
+    least = 0.5 if coverage is None else coverage
+    covered = opacities > least
+    if coverage is not None:
+        rgbs = np.where(covered[:, None], rgbs / np.maximum(opacities, least)[:, None], 0)
+    depths = np.where(covered, depths / np.maximum(opacities, least), 0)
+    depths *= reconstruction.space.scale
     rotation = reconstruction.space.world_from_model[:3, :3] / reconstruction.space.scale
     normals = normals @ rotation.T
     normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-9)
@@ -139,6 +147,8 @@ def write_renders(
     shots = planned_shots(reconstruction, capture, config)
     edges = config.edges if config.edges != "auto" else ("mask" if capture.has_masks else "soft")
     of_camera = {"source": source, "edges": edges}
+    if edges == "mask":
+        of_camera["coverage"] = str(config.coverage)
     of_orbit = {"source": source, "edges": "soft", "pictures": config.orbit_pictures}
     folders = {
         shot.folder: PictureFolder.open(
@@ -152,8 +162,9 @@ def write_renders(
     for done, shot in enumerate(shots):
         folder = folders[shot.folder]
         if not folder.has(shot.stem):
-            cut_out = edges == "mask" and shot.folder != "orbit"
-            picture = render_view(reconstruction, shot.cameras, shot.frame, cut_out)
+            is_cut_out = edges == "mask" and shot.folder != "orbit"
+            coverage = config.coverage if is_cut_out else None
+            picture = render_view(reconstruction, shot.cameras, shot.frame, coverage)
             folder.write(shot.stem, picture)
         if report is not None:
             report(done + 1, len(shots))

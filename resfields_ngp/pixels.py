@@ -79,7 +79,13 @@ class PixelSource:
         if view.masks is not None and self.has_masks:
             on_subject = view.masks[frame, rows, columns]
             inside, outside = on_subject.nonzero()[0], (~on_subject).nonzero()[0]
-            n_inside = min(len(inside), max(round(foreground * count), count - len(outside)))
+            n_outside = len(outside)
+            if view.doubts is not None:
+                # To the end: among so many candidates they are as good as never needed.
+                doubts = view.doubts[frame, rows[outside], columns[outside]]
+                outside = np.concatenate([outside[~doubts], outside[doubts]])
+                n_outside -= int(doubts.sum())
+            n_inside = min(len(inside), max(round(foreground * count), count - n_outside))
             chosen = np.concatenate([inside[:n_inside], outside[: count - n_inside]])
             columns, rows = columns[chosen], rows[chosen]
             masks = on_subject[chosen].astype(np.float32)

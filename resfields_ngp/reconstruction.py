@@ -17,7 +17,7 @@ from numba.core import config as numba_config
 from .backends import Backend, open_backend
 from .device_pixels import DevicePixels
 from .field import Field
-from .hull import Hull, build_hull
+from .hull import Hull, build_hull, with_doubts
 from .occupancy import Occupancy
 from .pixels import PixelSource, outline_odds
 from .records import ModelSpace
@@ -121,7 +121,7 @@ def prepare(
     hull = build_hull(capture, config.hull)
     generator = torch.Generator().manual_seed(config.training.seed)
     field, occupancy = _build(config, hull, capture.n_frames, backend, generator, capture.has_masks)
-    source = _pixels(config, capture, hull.space, backend)
+    source = _pixels(config, with_doubts(capture, config.hull), hull.space, backend)
     test_source = (
         PixelSource(capture, hull.space, (capture.test_view,)) if capture.test_view else None
     )

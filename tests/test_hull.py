@@ -18,6 +18,7 @@ from resfields_ngp.hull import (
     frame_silhouettes,
     full_box,
     smooth_path,
+    with_doubts,
 )
 from resfields_ngp.records import ModelSpace
 
@@ -197,19 +198,33 @@ def test_small_separate_parts_are_dropped_or_kept():
     assert (ndimage.label(dropped.occupied[0], np.ones((3, 3, 3)))[1]) == 1
 
 
+def cut_in_two(masks: np.ndarray) -> np.ndarray:
+    rows = np.nonzero(masks[0].any(axis=1))[0]
+    masks[:, int(rows.mean())] = False
+    return masks
+
+
 def test_gaps_in_masks_are_closed():
     capture = sphere_capture(STILL)
-
-    def cut(masks: np.ndarray) -> np.ndarray:
-        rows = np.nonzero(masks[0].any(axis=1))[0]
-        masks[:, int(rows.mean())] = False
-        return masks
-
-    broken = with_masks(capture, cut, views=(0,))
+    broken = with_masks(capture, cut_in_two, views=(0,))
     hull = build_hull(broken, replace(CONFIG, closing=0.02))
     assert distances_at(hull, to_model(capture, hull, CENTRE[None])) < -0.3
     gaping = build_hull(broken, replace(CONFIG, closing=0.0))
     assert distances_at(gaping, to_model(capture, gaping, CENTRE[None])) > -0.1
+
+
+@pytest.mark.parametrize("doubt_gaps", [False, True])
+def test_gaps_that_are_closed_are_in_doubt_where_asked(doubt_gaps: bool):
+    capture = sphere_capture(STILL)
+    config = replace(CONFIG, closing=0.02, doubt_gaps=doubt_gaps)
+    views = with_doubts(with_masks(capture, cut_in_two, views=(0,)), config).views
+    assert all((view.doubts is not None) == doubt_gaps for view in views)
+    if doubt_gaps:
+        gap = capture.views[0].masks & ~views[0].masks
+        # A disc closes the outline's steps besides, but hardly any.
+        assert gap.any() and views[0].doubts[gap].mean() > 0.9
+        assert not any((view.doubts & view.masks).any() for view in views)
+        assert max(view.doubts.sum() for view in views[1:]) < 0.1 * gap.sum()
 
 
 def test_tolerance_overrules_one_bad_mask():

@@ -75,6 +75,27 @@ def test_depths_and_normals_are_in_world_units_and_axes() -> None:
     np.testing.assert_allclose(picture.normals[rows, columns], outwards, atol=2e-3)
 
 
+@pytest.mark.parametrize("coverage", [None, 0.15, 0.5])
+def test_pixels_covered_enough_show_the_subject_alone(
+    monkeypatch: pytest.MonkeyPatch, coverage: float | None
+) -> None:
+    reconstruction = sphere_reconstruction()
+    cameras = capture_of(reconstruction).views[0].cameras
+    opacities = torch.linspace(0.0, 1.0, cameras.height * cameras.width)
+    colour, depth = torch.tensor([0.8, 0.4, 0.2]), 1.5
+    blended = Rendering(
+        opacities[:, None] * colour, opacities, opacities * depth, torch.zeros(len(opacities), 3)
+    )
+    monkeypatch.setattr(imaging, "render", lambda *_: blended)
+    picture = render_view(reconstruction, cameras, 0, coverage)
+    shares = opacities.view(cameras.height, cameras.width, 1).numpy()
+    covered = shares > (0.5 if coverage is None else coverage)
+    factors = shares if coverage is None else covered
+    np.testing.assert_allclose(picture.rgbs, factors * colour.numpy(), atol=1e-6)
+    expected = covered[..., 0] * depth * reconstruction.space.scale
+    np.testing.assert_allclose(picture.depths, expected, rtol=1e-5)
+
+
 def test_files_hold_what_their_folder_says(tmp_path: Path) -> None:
     reconstruction = sphere_reconstruction()
     capture = capture_of(reconstruction)
@@ -128,7 +149,9 @@ def test_pictures_made_with_other_settings_are_made_again(tmp_path: Path) -> Non
     config = ImagingConfig(orbit_pictures=3, orbit_size=32, edges="mask", video=False)
     write_renders(reconstruction, capture, tmp_path, config)
     for changed, n_pixels in (
+        (replace(config, coverage=0.4), 2 * 33 * 33),
         (replace(config, edges="soft"), 2 * 33 * 33),
+        (replace(config, edges="soft", coverage=0.4), 0),
         (replace(config, edges="soft", orbit_pictures=4), 4 * 32 * 32),
     ):
         before = field.n_evaluations
@@ -200,7 +223,8 @@ def test_damaged_picture_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"frames_per_second": 0.0}, {"orbit_pictures": -1}, {"orbit_size": 4}]
+    "wrong",
+    [{"frames_per_second": 0.0}, {"orbit_pictures": -1}, {"orbit_size": 4}, {"coverage": 1.0}],
 )
 def test_options_out_of_range_are_named(wrong: dict) -> None:
     with pytest.raises(ValueError, match=f"imaging.{next(iter(wrong))}"):

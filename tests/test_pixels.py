@@ -110,6 +110,23 @@ def test_the_part_on_the_subject_is_the_one_asked_for(foreground: float):
     assert float(masks.mean()) == pytest.approx(foreground, abs=0.01)
 
 
+@pytest.mark.parametrize("foreground", [0.0, 0.3, 0.6])
+def test_no_pixel_in_doubt_is_drawn(foreground: float):
+    capture = noisy_capture()
+    # Every other column off the mask.
+    striped = np.arange(capture.views[0].masks.shape[2]) % 2 == 0
+    views = [replace(view, doubts=~view.masks & striped) for view in capture.views]
+    capture = replace(capture, views=tuple(views))
+    batch = draw(capture, 600, foreground)
+    n_outside = 0
+    for view, frame, rows, positions, _ in pixels_hit(capture, batch):
+        columns, lines = np.floor(positions).astype(int).T
+        assert not view.doubts[frame, lines, columns].any()
+        n_outside += (~view.masks[frame, lines, columns]).sum()
+        assert np.array_equal(batch.masks[rows], view.masks[frame, lines, columns])
+    assert n_outside == pytest.approx((1.0 - foreground) * batch.rays.n_rays, abs=20)
+
+
 @pytest.mark.parametrize("foreground", [0.1, 0.5, 0.9])
 def test_the_odds_are_those_of_counted_draws(foreground: float):
     capture = noisy_capture()

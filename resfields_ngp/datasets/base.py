@@ -49,6 +49,9 @@ class View:
     """(n_frames, H, W) bool, True on the subject; None without masks."""
     depths: np.ndarray | None = None
     """(n_frames, H, W) uint16, `depth_scale` times the world distance along the ray; 0 unknown."""
+    doubts: np.ndarray | None = None
+    """(n_frames, H, W) bool, True off the mask where it may be wrong: neither subject nor
+    background; None where every mask is trusted."""
 
 
 @dataclass(frozen=True)

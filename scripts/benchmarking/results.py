@@ -30,6 +30,10 @@ class Ledger:
     describe: Callable[[list[Row]], str]
     """Makes the Markdown of all rows."""
 
+    def __post_init__(self) -> None:
+        if self.table == self.path:
+            raise ValueError(f"--table: {self.table} is where its rows would be; end it in .md")
+
     @property
     def path(self) -> Path:
         """The JSON lines."""

@@ -16,7 +16,6 @@ from .pixels import N_CANDIDATES, bounding_boxes, ray_matrices
 from .records import Batch, FrameSlices, ModelSpace, Rays
 from .transfers import on_device
 
-
 _SUBJECT, _DOUBT = 1, 2
 
 

@@ -35,6 +35,9 @@ class LossConfig:
     area: float = 0.0
     """Area of convex parts: draws in what no view holds, such as a wedge behind a flat back. Fades
     out by half of training."""
+    albedo: float = 0.05
+    """Albedos change little from place to place (Retinex), so that normals explain the shades;
+    counts where the head tells them apart."""
     curvature: float = 0.0
     """Similar normals a small step apart on the surface (after Neuralangelo, arXiv:2306.03092); of
     a density in a visual hull, similar slopes of its logarithm: `bending_loss`."""
@@ -144,6 +147,18 @@ def curvature_loss(
     if weights is not None:
         return ((1.0 - cosines) * weights).sum() / weights.sum().clamp(min=1.0)
     return (1.0 - cosines).sum() / max(gradients.shape[0], 1)
+
+
+def albedo_loss(
+    albedos: Tensor,  # (N, 3)
+    neighbour_albedos: Tensor,  # (N, 3) a small step away
+    weights: Tensor | None = None,  # (N,) 1 where it counts, else 0
+) -> Tensor:  # ()
+    """``mean |a - a'|``: few edges, and nothing between them (Retinex, Land and McCann 1971)."""
+    changes = (albedos - neighbour_albedos).abs().mean(1)
+    if weights is not None:
+        return (changes * weights).sum() / weights.sum().clamp(min=1.0)
+    return changes.sum() / max(changes.shape[0], 1)
 
 
 def bending_loss(

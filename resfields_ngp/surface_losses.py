@@ -13,8 +13,10 @@ from torch import Tensor
 
 from .backends.reference import box_interval
 from .field import Field
+from .heads.base import Outputs, unit
 from .losses import (
     LossConfig,
+    albedo_loss,
     area_loss,
     bending_loss,
     curvature_loss,
@@ -35,6 +37,8 @@ N_BENT = 4096
 """Samples whose normals, or slopes, are compared."""
 NEARBY = 0.01
 """Model units, standard deviation by axis, to what they are compared with."""
+N_MATCHED = 2048
+"""Samples whose albedos are compared."""
 N_TENSE = 1024
 """Samples on which the area pulls."""
 AREA_REACH = 0.03
@@ -79,6 +83,8 @@ def surface_losses(
     if config.area and place.fraction < AREA_END:
         fading = 1.0 - place.fraction / AREA_END
         losses["area"] = config.area * fading * _area(place, shading, slices)
+    if config.albedo and place.field.head.has_albedo:
+        losses["albedo"] = config.albedo * _albedo(place, shading, slices)
     if config.curvature:
         losses["curvature"] = config.curvature * _curvature(place, shading, slices)
     return losses
@@ -145,6 +151,18 @@ def _area(place: Place, shading: Shading, slices: FrameSlices) -> Tensor:
     return area_loss(
         shading.outputs.values[chosen, 0], around.view(-1, 4).mean(1), AREA_REACH, counts
     )
+
+
+def _albedo(place: Place, shading: Shading, slices: FrameSlices) -> Tensor:
+    """Compares albedos of samples on the surface with those a small step away."""
+    chosen, at, counts = _on_surface(place, shading, slices, N_MATCHED)
+    head, backend = place.field.head, place.field.backend
+    here = shading.outputs.at(chosen)
+    positions = (shading.positions[chosen] + _nearby(place, len(chosen))).clamp(0.0, 1.0)
+    there = Outputs.of(place.field.query(positions, at, place.fraction, 0))
+    head_on = -unit(here.gradients.detach())
+    albedos, others = (head.albedos(each, head_on, at, backend) for each in (here, there))
+    return albedo_loss(albedos, others, counts)
 
 
 def _curvature(place: Place, shading: Shading, slices: FrameSlices) -> Tensor:

@@ -7,6 +7,7 @@ import torch
 
 from resfields_ngp.losses import (
     LossConfig,
+    albedo_loss,
     area_loss,
     bending_loss,
     colour_loss,
@@ -138,7 +139,17 @@ def test_losses_vanish_at_the_truth():
     assert hull_loss(depths, depths) == 0.0
     assert depth_loss(depths, torch.ones(4), depths) == 0.0
     assert curvature_loss(normals, normals) < 1e-6
+    assert albedo_loss(rgbs, rgbs) == 0.0
     assert silhouette_loss(-depths, torch.tensor([0, 0, 1, 1]), 2, 2) == 0.0
+
+
+def test_albedo_loss_is_the_mean_change_by_weights():
+    ones = torch.ones(2, 3)
+    moved = ones + torch.tensor([[0.1, -0.2, 0.3], [0.0, 0.0, 0.6]])
+    assert torch.allclose(albedo_loss(ones, moved), torch.tensor(0.2))
+    assert torch.allclose(albedo_loss(ones, moved, torch.tensor([0.0, 1.0])), torch.tensor(0.2))
+    moved[0] += 1.0
+    assert torch.allclose(albedo_loss(ones, moved, torch.tensor([0.0, 1.0])), torch.tensor(0.2))
 
 
 CASES = {
@@ -150,6 +161,7 @@ CASES = {
     "depth": lambda v: depth_loss(v[:, 0], v[:, 1], v[:, 2].detach()),
     "sparseness": lambda v: sparseness_loss(v[:, 0]),
     "area": lambda v: area_loss(v[:, 0], v[:, 0], 0.1),
+    "albedo": lambda v: albedo_loss(v, v.flip(1)),
     "curvature": lambda v: curvature_loss(v, v.flip(1)),
     "bending": lambda v: bending_loss(v[:, 0], v[:, 1], v[:, 2], 0.01),
     "silhouette": lambda v: silhouette_loss(v[:, 0], torch.arange(v.shape[0]), v.shape[0] + 1, 5),

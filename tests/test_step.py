@@ -68,7 +68,7 @@ def step(
 
 def test_every_term_takes_part_where_everything_is_there():
     result, gradients = step()
-    others = {"hull", "silhouette", "depth", "sparseness", "area", "curvature"}
+    others = {"hull", "silhouette", "depth", "sparseness", "area", "albedo", "curvature"}
     assert set(result.losses) == ALWAYS | others
     assert result.n_rays == 96 and result.n_samples > 96
     for name, value in result.losses.items():
@@ -84,6 +84,7 @@ def test_every_term_takes_part_where_everything_is_there():
         ("depth", {"depth"}),
         ("sparseness", {"sparseness"}),
         ("area", {"area"}),
+        ("albedo", {"albedo"}),
         ("curvature", {"curvature"}),
         ("eikonal", {"eikonal"}),
         ("mask", {"mask"}),

@@ -102,6 +102,9 @@ class SurfaceHead(Head):
 class RadianceHead(SurfaceHead):
     """Turns the geometry network's outputs into what the renderer needs; it knows only alphas."""
 
+    has_albedo: bool = False
+    """Whether colours are albedos times what the light makes of the normal."""
+
     @abstractmethod
     def sharpness(self, fraction: float) -> Tensor | float:
         """Returns how fast opacity rises across the surface, per model unit."""
@@ -124,7 +127,17 @@ class RadianceHead(SurfaceHead):
         slices: FrameSlices,
         backend: Backend,
     ) -> Tensor:  # (N, 3)
-        """Returns colours in [0, 1]."""
+        """Returns colours in [0, 1], or a little beyond."""
+
+    def albedos(
+        self,
+        outputs: Outputs,
+        directions: Tensor,  # (N, 3)
+        slices: FrameSlices,
+        backend: Backend,
+    ) -> Tensor:  # (N, 3)
+        """Returns colours without light: the colours themselves where none is told apart."""
+        return self.rgbs(outputs, directions, slices, backend)
 
 
 class ColourNetworkConfig(Protocol):

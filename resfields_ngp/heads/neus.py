@@ -15,11 +15,15 @@ import torch
 from torch import Tensor, nn
 
 from ..backends.base import Backend, MlpSpec
+from ..encoders import spherical_harmonics
 from ..mlp import ResFieldMlp
 from ..ranges import check_ranges
 from ..records import FrameSlices
 from ..resfield import ResFieldConfig
 from .base import Outputs, RadianceHead, check_colour_network, network_rgbs, unit
+
+_LIGHT_DEGREE = 3
+"""Bands of spherical harmonics of the light: what a matt surface shows of any, to one per cent."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,10 @@ class NeusConfig:
     """Fraction of training in which back faces receive gradients (NeuS's cos annealing)."""
     view_degree: int = 0
     """Bands of spherical harmonics of the view direction that colours depend on, 0 (none) to 4."""
+    lighting: Literal["harmonics", "network"] = "harmonics"
+    """How colours depend on normals. harmonics: albedo times a fixed light, spherical harmonics of
+    the normal up to degree 2 (Ramamoorthi and Hanrahan 2001), so shades tell of shape. network: the
+    colour network sees normals and makes of them what it likes."""
     n_geometry_features: int = 15
     """Features that the geometry network hands to the colour network."""
     n_neurons: int = 64
@@ -77,7 +85,14 @@ class NeusHead(RadianceHead):
         scales[0] = config.distance_scale
         self.register_buffer("output_scales", scales, persistent=False)
         self.log_correction = nn.Parameter(torch.zeros(()))
-        n_inputs = config.n_geometry_features + 3 + config.view_degree**2
+        self.has_albedo = config.lighting == "harmonics"
+        n_inputs = config.n_geometry_features + config.view_degree**2
+        if self.has_albedo:
+            light = torch.zeros(_LIGHT_DEGREE**2, 3)
+            light[0] = 1.0 / spherical_harmonics(torch.eye(3)[:1], 1)
+            self.light = nn.Parameter(light)
+        else:
+            n_inputs += 3
         spec = MlpSpec(n_inputs, 3, config.n_neurons, config.n_hidden_layers)
         self.colour = ResFieldMlp(spec, n_frames, residual, generator)
 
@@ -107,9 +122,28 @@ class NeusHead(RadianceHead):
         self, outputs: Outputs, directions: Tensor, slices: FrameSlices, backend: Backend
     ) -> Tensor:
         """See `Head.rgbs`."""
-        inputs = [outputs.values[:, 1:], unit(outputs.gradients)]
+        normals = unit(outputs.gradients)
+        if self.has_albedo:
+            return self.albedos(outputs, directions, slices, backend) * self.shades(normals)
+        inputs = [outputs.values[:, 1:], normals]
         degree = self.config.view_degree
         return network_rgbs(self.colour, inputs, directions, degree, slices, backend)
+
+    def albedos(
+        self, outputs: Outputs, directions: Tensor, slices: FrameSlices, backend: Backend
+    ) -> Tensor:
+        """See `RadianceHead.albedos`."""
+        assert self.has_albedo, "the colour network needs normals here"
+        degree = self.config.view_degree
+        inputs = [outputs.values[:, 1:]]
+        return network_rgbs(self.colour, inputs, directions, degree, slices, backend)
+
+    def shades(
+        self,
+        normals: Tensor,  # (N, 3) unit, model axes
+    ) -> Tensor:  # (N, 3)
+        """Returns what the light makes of a white surface; the same in every frame."""
+        return spherical_harmonics(normals, _LIGHT_DEGREE) @ self.light
 
     def levels(self, values: Tensor) -> Tensor:
         """See `Head.levels`: the signed distance itself."""

@@ -154,7 +154,7 @@ def test_terms_need_what_they_compare_with(head: str, has_masks: bool, has_depth
     expected |= {"depth"} if has_depths else set()
     expected |= {"curvature" if has_masks else "distortion"} if head == "nerf" else set()
     if head == "neus":
-        expected |= {"eikonal", "sparseness", "area", "curvature"}
+        expected |= {"eikonal", "sparseness", "area", "albedo", "curvature"}
         expected |= {"hull", "silhouette"} if has_masks else set()
     assert set(result.losses) == expected
     assert all(torch.isfinite(gradient).all() for gradient in gradients.values())

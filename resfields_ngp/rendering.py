@@ -57,7 +57,7 @@ def render_samples(
     lengths, middles = samples.lengths, samples.middles
     positions = (rays.origins[samples.ray_indices] + middles[:, None] * directions).clamp(0.0, 1.0)
     tangents = field.head.n_tangents if n_tangents is None else n_tangents
-    outputs = Outputs.of(field.query(positions, samples.slices, fraction, tangents))
+    outputs = field.outputs(positions, samples.slices, fraction, tangents)
     alphas = field.head.alphas(outputs, directions, lengths, fraction)
     weights = field.backend.composite(alphas, samples, rays.n_rays)
 

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from ..records import FrameSlices, Rays, Samples
+from .unpacking import unpacked
 
 PRIMES = (1, 2654435761, 805459861, 3674653429)
 """tiny-cuda-nn's `coherent_prime_hash` factors of x, y, z and time (`common_device.h`)."""
@@ -186,6 +187,12 @@ def pad_inputs(
     return torch.cat([jets, pad], dim=2)
 
 
+def side_by_side(features: Tensor, others: Tensor, spec: MlpSpec) -> Tensor:
+    """Returns a network's input jets, padded where they are small and then put together once."""
+    others = pad_inputs(others, spec.shapes[0][1] - features.shape[2])
+    return torch.cat([features, others], dim=2)
+
+
 class Backend(ABC):
     """The kernels. Parameters stay float32, the caller's; half precision never leaves a backend."""
 
@@ -224,6 +231,20 @@ class Backend(ABC):
 
         Differentiable in jets and weights.
         """
+
+    def sloped_mlp(
+        self,
+        features: Tensor,  # (N, 1 + D, F) jets
+        others: Tensor,  # (N, 1 + D, G) jets of the inputs behind the features
+        slices: FrameSlices,
+        weights: Tensor,  # (T, P)
+        spec: MlpSpec,
+    ) -> tuple[Tensor, Tensor]:  # (N, n_outputs), (N, D)
+        """Does what `mlp` does where of the derivatives only the first output's are wanted.
+
+        Differentiable in features, others and weights. A kernel of its own is quicker, no more.
+        """
+        return unpacked(self.mlp(side_by_side(features, others, spec), slices, weights, spec))
 
     @abstractmethod
     def march(

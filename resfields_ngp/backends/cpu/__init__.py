@@ -21,6 +21,7 @@ from ..base import Backend, GridSpec
 from . import grid, planes, rays
 from .mlp import mlp as _mlp
 from .mlp import use_single_threaded_blas
+from .slopes import SlopedMlp
 from .tiles import tiles_of
 
 # numba's own threads sleep while they wait; OpenMP's spin, and would stall next to torch's on a
@@ -48,6 +49,10 @@ class CpuBackend(Backend):
     def mlp(self, jets, slices, weights, spec):
         """See `Backend.mlp`."""
         return _mlp(jets, slices, weights, spec)
+
+    def sloped_mlp(self, features, others, slices, weights, spec):
+        """See `Backend.sloped_mlp`."""
+        return SlopedMlp.apply(features, others, weights, slices, spec)
 
     def march(self, rays_, distances, band, step, stretch, jitter):
         """See `Backend.march`."""

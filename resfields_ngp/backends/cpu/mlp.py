@@ -26,12 +26,12 @@ TILE_ROWS = 512
 """Rows per tile: 512 x 4 x 64 floats are half a megabyte, a quarter of a level-2 cache."""
 N_CHUNKS = 16
 """Pieces of a backward pass, each with its own weight gradient; constant, so that sums are."""
-_ACTIVATIONS = {"relu": 0, "softplus": 1, "squareplus": 2}
+ACTIVATIONS = {"relu": 0, "softplus": 1, "squareplus": 2}
 _K = np.float32(ACTIVATION_SHARPNESS)
 
 
 @numba.njit(inline="always", error_model="numpy")
-def _value_and_slopes(x, kind):
+def value_and_slopes(x, kind):
     """Returns sigma, sigma' and sigma'' at x."""
     zero, half, one, four = np.float32(0.0), np.float32(0.5), np.float32(1.0), np.float32(4.0)
     if kind == 2:
@@ -55,17 +55,17 @@ def _value_and_slopes(x, kind):
 
 
 @numba.njit(inline="always")
-def _matrix(weights, shapes, offsets, layer):
+def matrix(weights, shapes, offsets, layer):
     """Returns one layer's [out, in] matrix as a view of the flat weights."""
     return weights[offsets[layer] : offsets[layer + 1]].reshape(shapes[layer, 0], shapes[layer, 1])
 
 
 @numba.njit(inline="always", error_model="numpy")
-def _activate(inputs, outputs, slopes, n_jet, kind):
+def activate(inputs, outputs, slopes, n_jet, kind):
     # Rows n_jet * m hold values, the n_jet - 1 rows after each its tangents.
     for m in range(0, inputs.shape[0], n_jet):
         for j in range(inputs.shape[1]):
-            outputs[m, j], slopes[j], _ = _value_and_slopes(inputs[m, j], kind)
+            outputs[m, j], slopes[j], _ = value_and_slopes(inputs[m, j], kind)
         for d in range(1, n_jet):
             for j in range(inputs.shape[1]):
                 outputs[m + d, j] = slopes[j] * inputs[m + d, j]
@@ -76,7 +76,7 @@ def _activate_backward(inputs, grads, slopes, curvatures, n_jet, kind):
     # Turns the gradient by sigma's outputs, in place, into the gradient by its inputs.
     for m in range(0, inputs.shape[0], n_jet):
         for j in range(inputs.shape[1]):
-            _, slopes[j], curvatures[j] = _value_and_slopes(inputs[m, j], kind)
+            _, slopes[j], curvatures[j] = value_and_slopes(inputs[m, j], kind)
         for j in range(inputs.shape[1]):
             grads[m, j] *= slopes[j]
         for d in range(1, n_jet):
@@ -90,14 +90,14 @@ def _forward_tile(rows, n_jet, kind, weights, shapes, offsets, scratch, outputs)
     last, hidden = shapes.shape[0] - 1, rows
     for layer in range(last):
         pre = scratch[layer % 2][: rows.shape[0]]
-        np.dot(hidden, _matrix(weights, shapes, offsets, layer).T, pre)
-        _activate(pre, pre, scratch[2][0], n_jet, kind)
+        np.dot(hidden, matrix(weights, shapes, offsets, layer).T, pre)
+        activate(pre, pre, scratch[2][0], n_jet, kind)
         hidden = pre
-    np.dot(hidden, _matrix(weights, shapes, offsets, last).T, outputs)
+    np.dot(hidden, matrix(weights, shapes, offsets, last).T, outputs)
 
 
 @numba.njit(error_model="numpy")
-def _backward_tile(
+def backward_tile(
     rows, n_jet, kind, weights, shapes, offsets, scratch, grads, grad_weights, grad_rows
 ):
     # scratch: two rows of slopes, then the inputs and the outputs of each activation
@@ -105,19 +105,19 @@ def _backward_tile(
     hidden = rows
     for layer in range(last):
         pre = scratch[1 + layer][:n_rows]
-        np.dot(hidden, _matrix(weights, shapes, offsets, layer).T, pre)
+        np.dot(hidden, matrix(weights, shapes, offsets, layer).T, pre)
         hidden = scratch[1 + last + layer][:n_rows]
-        _activate(pre, hidden, slopes[0], n_jet, kind)
+        activate(pre, hidden, slopes[0], n_jet, kind)
     for layer in range(last, -1, -1):
         inputs = rows if layer == 0 else scratch[last + layer][:n_rows]
         grad_weights[offsets[layer] : offsets[layer + 1]] += np.dot(grads.T, inputs).ravel()
         if layer > 0:
             # The layer's input has served; its gradient takes its place.
-            np.dot(grads, _matrix(weights, shapes, offsets, layer), inputs)
+            np.dot(grads, matrix(weights, shapes, offsets, layer), inputs)
             grads = inputs
             _activate_backward(scratch[layer][:n_rows], grads, slopes[0], slopes[1], n_jet, kind)
         elif grad_rows.shape[0] > 0:
-            np.dot(grads, _matrix(weights, shapes, offsets, 0), grad_rows)
+            np.dot(grads, matrix(weights, shapes, offsets, 0), grad_rows)
 
 
 @numba.njit(parallel=True, cache=True, error_model="numpy")
@@ -157,7 +157,7 @@ def _backward(
         own = scratch[get_thread_id()]
         for k in range(chunk, tiles.shape[0], grad_weights.shape[0]):
             i, begin, end = tiles[k, 0], tiles[k, 1] * n_jet, tiles[k, 2] * n_jet
-            _backward_tile(
+            backward_tile(
                 rows[begin:end],
                 n_jet,
                 kind,
@@ -224,12 +224,13 @@ def _arguments(jets: Tensor, weights: Tensor, slices: FrameSlices, spec: MlpSpec
     return (
         _rows(jets),
         jets.shape[1],
-        _ACTIVATIONS[spec.activation],
+        ACTIVATIONS[spec.activation],
         tiles_of(slices, TILE_ROWS),
         weights.detach().numpy(),
         np.asarray(spec.shapes, np.int64),
         np.asarray(spec.offsets, np.int64),
-        _scratch(
+        scratch_of(
+            "hidden",
             numba.get_num_threads(),
             3 + 2 * spec.n_hidden_layers,
             TILE_ROWS * jets.shape[1],
@@ -239,7 +240,7 @@ def _arguments(jets: Tensor, weights: Tensor, slices: FrameSlices, spec: MlpSpec
 
 
 @cache
-def _scratch(*shape: int) -> np.ndarray:
+def scratch_of(purpose: str, *shape: int) -> np.ndarray:
     """Returns working memory that is kept: fresh pages cost more than the arithmetic in them."""
     return np.empty(shape, np.float32)
 

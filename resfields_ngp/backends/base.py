@@ -18,6 +18,7 @@ import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 from typing import Literal
 
 import torch
@@ -156,12 +157,14 @@ class MlpSpec:
         return tuple((widths[i + 1], widths[i]) for i in range(len(widths) - 1))
 
     @cached_property
+    def sizes(self) -> tuple[int, ...]:
+        """Weights of each matrix."""
+        return tuple(rows * columns for rows, columns in self.shapes)
+
+    @cached_property
     def offsets(self) -> tuple[int, ...]:
         """First weight of each matrix in the flat vector, and the total at the end."""
-        totals = [0]
-        for rows, columns in self.shapes:
-            totals.append(totals[-1] + rows * columns)
-        return tuple(totals)
+        return (0, *accumulate(self.sizes))
 
     @property
     def n_weights(self) -> int:

@@ -23,6 +23,8 @@ from .mlp import (
     backward_tile,
     matrix,
     scratch_of,
+    transpose,
+    transposed,
     value_and_slopes,
 )
 from .tiles import tiles_of
@@ -41,8 +43,19 @@ def _gather(features, others, begin, every, rows):
             rows[every * m, j] = np.float32(1.0)
 
 
+@numba.njit(inline="always")
+def _contracted(jets, n, slopes, column, x, y, z):
+    # Adds a sample's Jacobian times the slopes by its inputs.
+    for j in range(jets.shape[2]):
+        slope = slopes[column + j]
+        x += jets[n, 1, j] * slope
+        y += jets[n, 2, j] * slope
+        z += jets[n, 3, j] * slope
+    return x, y, z
+
+
 @numba.njit(inline="always", error_model="numpy")
-def _activate(inputs, outputs, kind):
+def _activate_as(inputs, outputs, kind):
     # Turns the inputs, in place, into the slopes there.
     for m in range(inputs.shape[0]):
         for j in range(inputs.shape[1]):
@@ -50,16 +63,26 @@ def _activate(inputs, outputs, kind):
 
 
 @numba.njit(error_model="numpy")
-def _slope_rows(kind, rows, weights, shapes, offsets, scratch, outputs, slopes):
+def _activate(inputs, outputs, kind):
+    if kind == 2:
+        _activate_as(inputs, outputs, 2)
+    elif kind == 1:
+        _activate_as(inputs, outputs, 1)
+    else:
+        _activate_as(inputs, outputs, 0)
+
+
+@numba.njit(error_model="numpy")
+def _slope_rows(kind, rows, weights, across, shapes, offsets, scratch, outputs, slopes):
     # Writes the outputs, and to slopes the gradient of the first one by the inputs.
     last, n_rows, hidden = shapes.shape[0] - 1, rows.shape[0], rows
     for layer in range(last):
         pre, after = scratch[layer][:n_rows], scratch[last + layer % 2][:n_rows]
-        np.dot(hidden, matrix(weights, shapes, offsets, layer).T, pre)
+        np.dot(hidden, transpose(across, shapes, offsets, layer), pre)
         _activate(pre, after, kind)
         hidden = after
     final = matrix(weights, shapes, offsets, last)
-    np.dot(hidden, final.T, outputs)
+    np.dot(hidden, transpose(across, shapes, offsets, last), outputs)
     if last == 0:
         slopes[:] = final[0]
         return
@@ -78,6 +101,7 @@ def _forward(
     kind,
     tiles,
     weights,
+    across,
     shapes,
     offsets,
     scratch,
@@ -86,7 +110,7 @@ def _forward(
     gradients,
 ):
     # As `Backend.sloped_mlp`: jets, and outputs (N, out) with gradients (N, D).
-    n_features, n_others = features.shape[2], others.shape[2]
+    n_features = features.shape[2]
     for k in numba.prange(tiles.shape[0]):
         begin, end, thread = tiles[k, 1], tiles[k, 2], get_thread_id()
         rows = row_scratch[thread, 0][: end - begin]
@@ -96,6 +120,7 @@ def _forward(
             kind,
             rows,
             weights[tiles[k, 0]],
+            across[tiles[k, 0]],
             shapes,
             offsets,
             scratch[thread],
@@ -103,33 +128,28 @@ def _forward(
             slopes,
         )
         for n in range(begin, end):
-            for d in range(gradients.shape[1]):
-                total = np.float32(0.0)
-                for j in range(n_features):
-                    total += features[n, 1 + d, j] * slopes[n - begin, j]
-                for j in range(n_others):
-                    total += others[n, 1 + d, j] * slopes[n - begin, n_features + j]
-                gradients[n, d] = total
+            row, zero = slopes[n - begin], np.float32(0.0)
+            x, y, z = _contracted(features, n, row, 0, zero, zero, zero)
+            x, y, z = _contracted(others, n, row, n_features, x, y, z)
+            gradients[n, 0], gradients[n, 1], gradients[n, 2] = x, y, z
 
 
 @numba.njit(inline="always")
 def _along(jets, n, pulls, row, column):
     # Writes the derivative of a sample's inputs along its pull.
+    x, y, z = pulls[n, 0], pulls[n, 1], pulls[n, 2]
     for j in range(jets.shape[2]):
-        row[column + j] = np.float32(0.0)
-    for d in range(pulls.shape[1]):
-        for j in range(jets.shape[2]):
-            row[column + j] += pulls[n, d] * jets[n, 1 + d, j]
+        row[column + j] = x * jets[n, 1, j] + y * jets[n, 2, j] + z * jets[n, 3, j]
 
 
 @numba.njit(inline="always")
 def _spread(grad_jets, n, pulls, value_row, slope_row, column):
     # The gradient by a sample's jets: by the value, and the pull times the slopes.
+    x, y, z = pulls[n, 0], pulls[n, 1], pulls[n, 2]
     for j in range(grad_jets.shape[2]):
+        slope = slope_row[column + j]
         grad_jets[n, 0, j] = value_row[column + j]
-    for d in range(pulls.shape[1]):
-        for j in range(grad_jets.shape[2]):
-            grad_jets[n, 1 + d, j] = pulls[n, d] * slope_row[column + j]
+        grad_jets[n, 1, j], grad_jets[n, 2, j], grad_jets[n, 3, j] = x * slope, y * slope, z * slope
 
 
 @numba.njit(parallel=True, cache=True, error_model="numpy")
@@ -139,6 +159,7 @@ def _backward(
     kind,
     tiles,
     weights,
+    across,
     shapes,
     offsets,
     scratch,
@@ -174,6 +195,7 @@ def _backward(
                 2,
                 kind,
                 weights[i],
+                across[i],
                 shapes,
                 offsets,
                 scratch[thread],
@@ -233,16 +255,16 @@ def _arguments(
     n_jet: int,
 ):
     """Returns what both kernels take first."""
-    n_threads, n_rows = numba.get_num_threads(), TILE_ROWS * n_jet
-    n_hidden = 3 + 2 * spec.n_hidden_layers
+    n_threads, n_hidden = numba.get_num_threads(), 3 + 2 * spec.n_hidden_layers
     return (
         features.detach().contiguous().numpy(),
         others.detach().contiguous().numpy(),
         ACTIVATIONS[spec.activation],
-        tiles_of(slices, TILE_ROWS),
+        tiles_of(slices, TILE_ROWS // n_jet),
         weights.detach().contiguous().numpy(),
+        transposed(weights, spec),
         np.asarray(spec.shapes, np.int64),
         np.asarray(spec.offsets, np.int64),
-        scratch_of("hidden", n_threads, n_hidden, n_rows, spec.n_neurons),
-        scratch_of("rows", n_threads, 2, n_rows, spec.shapes[0][1]),
+        scratch_of("hidden", n_threads, n_hidden, TILE_ROWS, spec.n_neurons),
+        scratch_of("rows", n_threads, 2, TILE_ROWS, spec.shapes[0][1]),
     )

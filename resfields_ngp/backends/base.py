@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
@@ -205,6 +206,10 @@ class Backend(ABC):
     """True where work is queued on a device: to read a number is to wait for all of it."""
     step_samples: int = 1 << 14
     """Samples of a training step that keep the device busy, where the settings name none."""
+
+    def stepping(self) -> AbstractContextManager[None]:
+        """Surrounds the forward and the backward pass of a training step."""
+        return nullcontext()
 
     @abstractmethod
     def hash_grid(

@@ -95,6 +95,10 @@ class TimedBackend(Backend):
         self.is_asynchronous = backend.is_asynchronous
         self.step_samples = backend.step_samples
 
+    def stepping(self):
+        """See `Backend.stepping`."""
+        return self.backend.stepping()
+
     def hash_grid(self, positions, slices, coefficients, slots, table, spec, n_tangents):
         """See `Backend.hash_grid`."""
         if not coefficients.requires_grad:

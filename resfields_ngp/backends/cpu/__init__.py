@@ -39,6 +39,19 @@ class CpuBackend(Backend):
         use_single_threaded_blas()
         _keep_freed_memory()
 
+    @contextlib.contextmanager
+    def stepping(self):
+        """See `Backend.stepping`; torch's threads would hold up those of the kernels.
+
+        What is left to torch is small: its threads gain little, and wait for each other every time.
+        """
+        before = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
+
     def hash_grid(self, positions, slices, coefficients, slots, table, spec, n_tangents):
         """See `Backend.hash_grid`."""
         if spec.n_dims == 2:

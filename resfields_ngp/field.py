@@ -146,7 +146,9 @@ class SignalField(TimeField):
         warped = self.motion(here, slices, self.backend, released)
         features = self._encoded(warped.positions, slices, released)
         # Positions in [-1, 1].
-        centred = 2.0 * warped.positions - jets.of_constant(1.0, here)
+        centred = torch.add(jets.of_constant(-1.0, here), warped.positions, alpha=2.0)
+        if not warped.extras.shape[2]:
+            return features, centred
         return features, torch.cat([centred, warped.extras], dim=2)
 
     def _encoded(self, positions: Tensor, slices: FrameSlices, released: float) -> Tensor:

@@ -224,7 +224,8 @@ class Backend(ABC):
     ) -> Tensor:  # (N, 1 + n_tangents, L * F) jets
         """Interpolates every level trilinearly, contracts channels with the frame's coefficients.
 
-        Differentiable in positions, coefficients and table; `n_tangents` is 0 or 3.
+        Differentiable in positions, coefficients and table; `n_tangents` is 0 or 3. A level whose
+        coefficients are all 0 is not released yet: their gradients may be 0 as well.
         """
 
     @abstractmethod

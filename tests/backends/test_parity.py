@@ -73,6 +73,17 @@ def test_table_gradient_is_added_to_the_one_that_is_there():
     assert_all_close([table.grad - 1.0], [fresh])
 
 
+@pytest.mark.parametrize("n_tangents", [0, 3])
+def test_a_level_that_is_not_released_takes_no_part(n_tangents: int):
+    inputs = grid_inputs(SPATIAL, MANY, "random")
+    inputs[1][:, 3:] = 0.0
+    found = grid_outputs(CPU, inputs, MANY, SPATIAL, n_tangents)
+    expected = grid_outputs(REFERENCE, inputs, MANY, SPATIAL, n_tangents)
+    assert not found[2][:, 3:].any()
+    expected[2][:, 3:] = 0.0
+    assert_all_close(found, expected)
+
+
 def test_a_table_without_gradient_keeps_its_buffer():
     positions, coefficients, _, table = grid_inputs(SPATIAL, MANY, "random")
     coefficients = coefficients.requires_grad_()

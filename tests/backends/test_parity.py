@@ -291,3 +291,10 @@ def test_march_finds_the_surface_though_the_cache_exaggerates(backend, factor: f
     hits = (closest < 0.19) & (((0.5 - rays.origins) * rays.directions).sum(1) > 0)
     assert hits.sum() > 20
     assert set(hits.nonzero()[:, 0].tolist()) <= set(samples.ray_indices.tolist())
+
+
+def test_a_step_leaves_torch_the_threads_it_had():
+    before = torch.get_num_threads()
+    with CPU.stepping():
+        assert torch.get_num_threads() == 1
+    assert torch.get_num_threads() == before

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from .backends.base import Backend, MlpSpec, pad_inputs
+from .backends.base import Backend, MlpSpec, side_by_side
 from .encoders import ENCODERS, AnyEncoderConfig, Encoder
 from .heads import HEADS, AnyHeadConfig, Head, RadianceHead, SurfaceHead
 from .heads.base import Outputs
@@ -122,19 +122,35 @@ class SignalField(TimeField):
             fraction: Fraction of training in [0, 1]; releases the encoder's fine detail.
             n_tangents: 0 or 3.
         """
+        features, others = self._inputs(positions, slices, fraction, n_tangents)
+        inputs = side_by_side(features, others, self.trunk.spec)
+        return self.trunk(inputs, slices, self.backend)
+
+    def outputs(
+        self, positions: Tensor, slices: FrameSlices, fraction: float, n_tangents: int
+    ) -> Outputs:
+        """Returns what heads read of `query`'s jets."""
+        if not n_tangents:
+            return Outputs.of(self.query(positions, slices, fraction, 0))
+        features, others = self._inputs(positions, slices, fraction, n_tangents)
+        return Outputs(*self.trunk.sloped(features, others, slices, self.backend))
+
+    def _inputs(
+        self, positions: Tensor, slices: FrameSlices, fraction: float, n_tangents: int
+    ) -> tuple[Tensor, Tensor]:
+        """Returns the jets of the encoder's features, and of the network's other inputs."""
         check_shape("positions", positions, "N 3")
         end = self.config.release_end
         released = min(1.0, fraction / end) if end > 0 else 1.0
         here = jets.of_positions(positions, n_tangents)
         warped = self.motion(here, slices, self.backend, released)
         features = self._encoded(warped.positions, slices, released)
-        # Positions in [-1, 1].
-        centred = 2.0 * warped.positions - jets.of_constant(1.0, here)
-        others = torch.cat([centred, warped.extras], dim=2)
-        # Padded here, while it is small: the whole input is then put together once.
-        width = self.trunk.spec.shapes[0][1] - self.encoder.n_features
-        inputs = torch.cat([features, pad_inputs(others, width)], dim=2)
-        return self.trunk(inputs, slices, self.backend)
+        # Positions in [-1, 1]; a constant jet added by broadcasting takes far longer.
+        centred = 2.0 * warped.positions
+        centred[:, 0] -= 1.0
+        if not warped.extras.shape[2]:
+            return features, centred
+        return features, torch.cat([centred, warped.extras], dim=2)
 
     def _encoded(self, positions: Tensor, slices: FrameSlices, released: float) -> Tensor:
         """Returns the encoder's features at jets of positions, as they are or warped."""

@@ -54,10 +54,21 @@ class ResFieldMlp(nn.Module):
         backend: Backend,
     ) -> Tensor:  # (N, 1 + D, n_outputs)
         """Runs each frame's rows through the network at that frame."""
+        return backend.mlp(jets, slices, self._at(slices), self.spec)
+
+    def sloped(
+        self,
+        features: Tensor,  # (N, 1 + D, F)
+        others: Tensor,  # (N, 1 + D, G)
+        slices: FrameSlices,
+        backend: Backend,
+    ) -> tuple[Tensor, Tensor]:  # (N, n_outputs), (N, D)
+        """Returns the outputs, and of their derivatives those of the first one."""
+        return backend.sloped_mlp(features, others, slices, self._at(slices), self.spec)
+
+    def _at(self, slices: FrameSlices) -> Tensor:  # (T, P)
         weights = between_frames(self.weights, slices.frames)
-        if self.scales is not None:
-            weights = weights * self.scales
-        return backend.mlp(jets, slices, weights, self.spec)
+        return weights if self.scales is None else weights * self.scales
 
 
 def xavier_uniform(spec: MlpSpec, generator: torch.Generator) -> Tensor:

@@ -75,6 +75,8 @@ class Occupancy(nn.Module):
     """(n_frames, G, G, G) float32, model units; trusted near 0, merely far elsewhere."""
     hull: Tensor
     """(n_frames, G, G, G) float32 signed distance to the visual hull; -0.5 without masks."""
+    outside: Tensor
+    """(n_frames, G, G, G) float32 distance to the cells that touch the hull; 0 in it."""
 
     def __init__(self, hull: Hull, config: OccupancyConfig, has_masks: bool) -> None:
         super().__init__()
@@ -82,6 +84,9 @@ class Occupancy(nn.Module):
         self.has_masks = has_masks
         self.margin = hull.margin
         self.register_buffer("hull", torch.from_numpy(hull.distances), persistent=False)
+        # The eight cell centres around a point of the hull are nearer than a cell's diagonal.
+        outside = (self.hull - 2.0 * hull.margin).clamp(min=0.0)
+        self.register_buffer("outside", outside, persistent=False)
         start = np.zeros_like(hull.distances)
         if has_masks:
             start = np.stack([core_distances(frame, config.core) for frame in hull.distances])
@@ -118,17 +123,7 @@ class Occupancy(nn.Module):
 
         Not differentiable.
         """
-        frames = on_device(rays.slices.frames, self.hull.device)
-        # The eight cell centres around a point of the hull are nearer than a cell's diagonal.
-        outside = (self.hull[frames] - 2.0 * self.margin).clamp(min=0.0)
-        local = Rays(
-            rays.origins,
-            rays.directions,
-            FrameSlices(tuple(range(len(rays.slices.frames))), rays.slices.offsets),
-        )
-        samples = backend.march(local, outside, 1e-6, step, 1.0, None)
-        slices = FrameSlices(rays.slices.frames, samples.slices.offsets)
-        return Samples(samples.ray_indices, samples.t_starts, samples.t_ends, slices)
+        return backend.march(rays, self.outside, 1e-6, step, 1.0, None)
 
     def hull_distances(
         self,

@@ -47,7 +47,7 @@ def render_samples(
         samples: Their packed intervals.
         fraction: Fraction of training in [0, 1], for the schedules.
         background: Colour behind everything, a grey level or (R, 3).
-        n_tangents: 3 forces normals; None asks the head.
+        n_tangents: 3 for normals; None takes what the head's opacities need, and leaves them 0.
 
     Returns:
         The rendering, differentiable in the field's parameters but for its normals' directions,
@@ -57,7 +57,7 @@ def render_samples(
     lengths, middles = samples.lengths, samples.middles
     positions = (rays.origins[samples.ray_indices] + middles[:, None] * directions).clamp(0.0, 1.0)
     tangents = field.head.n_tangents if n_tangents is None else n_tangents
-    outputs = Outputs.of(field.query(positions, samples.slices, fraction, tangents))
+    outputs = field.outputs(positions, samples.slices, fraction, tangents)
     alphas = field.head.alphas(outputs, directions, lengths, fraction)
     weights = field.backend.composite(alphas, samples, rays.n_rays)
 
@@ -72,14 +72,14 @@ def render_samples(
         slices = FrameSlices(samples.slices.frames, tuple(bounds.tolist()))
         rgbs = field.head.rgbs(outputs.at(seen), directions[seen], slices, field.backend)
         colours = accumulate(weights[seen], rgbs, samples.ray_indices[seen], rays.n_rays)
-    normals = torch.zeros_like(positions)
-    if tangents:
-        normals = field.head.outward * unit(outputs.gradients.detach())
-    others = torch.cat([torch.ones_like(middles)[:, None], middles[:, None], normals], dim=1)
-    sums = accumulate(weights, others, samples.ray_indices, rays.n_rays)
+    others = [torch.ones_like(middles)[:, None], middles[:, None]]
+    if n_tangents:
+        others.append(field.head.outward * unit(outputs.gradients.detach()))
+    sums = accumulate(weights, torch.cat(others, dim=1), samples.ray_indices, rays.n_rays)
+    normals = sums[:, 2:] if n_tangents else torch.zeros_like(rays.origins)
     opacities = sums[:, 0]
     rendering = Rendering(
-        colours + (1.0 - opacities)[:, None] * background, opacities, sums[:, 1], sums[:, 2:]
+        colours + (1.0 - opacities)[:, None] * background, opacities, sums[:, 1], normals
     )
     return rendering, Shading(positions, outputs, weights)
 

@@ -92,7 +92,7 @@ def hull_step(
     """
     head = field.head
     positions, slices = free_points(frames, n_points, generator)
-    jets = field.query(positions, slices, 0.0, head.n_tangents)
+    found = field.outputs(positions, slices, 0.0, head.n_tangents)
     if occupancy.has_masks:
         targets = occupancy.cached_distances(positions, slices)
     else:
@@ -101,9 +101,9 @@ def hull_step(
     closeness = torch.exp(-10.0 * targets.abs())
     if not head.n_tangents:
         targets = targets.clamp(*DENSITY_LEVELS)
-    gaps = (head.levels(jets[:, 0]) - targets).abs()
+    gaps = (head.levels(found.values) - targets).abs()
     error = (gaps * closeness).sum() / closeness.sum().clamp(min=1e-6)
     losses = {"warmup": 10.0 * error}
     if head.n_tangents:
-        losses["eikonal"] = config.eikonal * eikonal_loss(jets[:, 1:, 0])
+        losses["eikonal"] = config.eikonal * eikonal_loss(found.gradients)
     return StepResult(losses, positions.shape[0], 0)

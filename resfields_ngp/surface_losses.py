@@ -169,8 +169,8 @@ def _curvature(place: Place, shading: Shading, slices: FrameSlices) -> Tensor:
     """Compares normals of samples on the surface with those a small step away."""
     chosen, at, counts = _on_surface(place, shading, slices, N_BENT)
     positions = (shading.positions[chosen] + _nearby(place, len(chosen))).clamp(0.0, 1.0)
-    moved = place.field.query(positions, at, place.fraction, 3)
-    return curvature_loss(shading.outputs.gradients[chosen], moved[:, 1:, 0], counts)
+    moved = place.field.outputs(positions, at, place.fraction, 3)
+    return curvature_loss(shading.outputs.gradients[chosen], moved.gradients, counts)
 
 
 def _bending(place: Place, shading: Shading, slices: FrameSlices) -> Tensor:

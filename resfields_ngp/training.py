@@ -90,13 +90,14 @@ class Trainer:
         fraction = self.fraction
         frames = self._next_frames()
         draws = self._draws()
-        result = self.task.step(frames, self.step_count, fraction, draws)
+        with self.task.field.backend.stepping():
+            result = self.task.step(frames, self.step_count, fraction, draws)
+            if result.losses:
+                self._check_finite(result)
+                total = torch.stack(list(result.losses.values())).sum()
+                total.backward()
+                self._skip_if_lost(total)
         self._set_rates(fraction)
-        if result.losses:
-            self._check_finite(result)
-            total = torch.stack(list(result.losses.values())).sum()
-            total.backward()
-            self._skip_if_lost(total)
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=False)
         self.task.settle(frames, self.step_count, fraction, draws)

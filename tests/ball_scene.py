@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from sphere_capture import sphere_capture, turned_world
@@ -12,6 +14,7 @@ from resfields_ngp.datasets.base import Capture
 from resfields_ngp.encoders import HashGridConfig
 from resfields_ngp.field import Field, NetworkConfig
 from resfields_ngp.heads import Head, NerfConfig, NeusConfig, NeusHead
+from resfields_ngp.heads.base import Outputs
 from resfields_ngp.hull import Hull
 from resfields_ngp.occupancy import Occupancy, OccupancyConfig
 from resfields_ngp.records import FrameSlices, ModelSpace
@@ -91,6 +94,10 @@ class BallField:
         if n_tangents:
             jets[:, 1:, 0] = torch.nn.functional.normalize(positions - 0.5, dim=1)
         return jets
+
+    def outputs(self, *arguments: Any) -> Outputs:
+        """Returns what a head reads of the jets."""
+        return Outputs.of(self.query(*arguments))
 
     def sharpness(self, fraction: float) -> float:
         """Returns the head's."""

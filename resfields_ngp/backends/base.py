@@ -16,14 +16,17 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from ..records import FrameSlices, Rays, Samples
+from .unpacking import unpacked
 
 PRIMES = (1, 2654435761, 805459861, 3674653429)
 """tiny-cuda-nn's `coherent_prime_hash` factors of x, y, z and time (`common_device.h`)."""
@@ -155,12 +158,14 @@ class MlpSpec:
         return tuple((widths[i + 1], widths[i]) for i in range(len(widths) - 1))
 
     @cached_property
+    def sizes(self) -> tuple[int, ...]:
+        """Weights of each matrix."""
+        return tuple(rows * columns for rows, columns in self.shapes)
+
+    @cached_property
     def offsets(self) -> tuple[int, ...]:
         """First weight of each matrix in the flat vector, and the total at the end."""
-        totals = [0]
-        for rows, columns in self.shapes:
-            totals.append(totals[-1] + rows * columns)
-        return tuple(totals)
+        return (0, *accumulate(self.sizes))
 
     @property
     def n_weights(self) -> int:
@@ -186,6 +191,12 @@ def pad_inputs(
     return torch.cat([jets, pad], dim=2)
 
 
+def side_by_side(features: Tensor, others: Tensor, spec: MlpSpec) -> Tensor:
+    """Returns a network's input jets, padded where they are small and then put together once."""
+    others = pad_inputs(others, spec.shapes[0][1] - features.shape[2])
+    return torch.cat([features, others], dim=2)
+
+
 class Backend(ABC):
     """The kernels. Parameters stay float32, the caller's; half precision never leaves a backend."""
 
@@ -195,6 +206,10 @@ class Backend(ABC):
     """True where work is queued on a device: to read a number is to wait for all of it."""
     step_samples: int = 1 << 14
     """Samples of a training step that keep the device busy, where the settings name none."""
+
+    def stepping(self) -> AbstractContextManager[None]:
+        """Surrounds the forward and the backward pass of a training step."""
+        return nullcontext()
 
     @abstractmethod
     def hash_grid(
@@ -209,7 +224,8 @@ class Backend(ABC):
     ) -> Tensor:  # (N, 1 + n_tangents, L * F) jets
         """Interpolates every level trilinearly, contracts channels with the frame's coefficients.
 
-        Differentiable in positions, coefficients and table; `n_tangents` is 0 or 3.
+        Differentiable in positions, coefficients and table; `n_tangents` is 0 or 3. A level whose
+        coefficients are all 0 is not released yet: their gradients may be 0 as well.
         """
 
     @abstractmethod
@@ -224,6 +240,20 @@ class Backend(ABC):
 
         Differentiable in jets and weights.
         """
+
+    def sloped_mlp(
+        self,
+        features: Tensor,  # (N, 1 + D, F) jets
+        others: Tensor,  # (N, 1 + D, G) jets of the inputs behind the features
+        slices: FrameSlices,
+        weights: Tensor,  # (T, P)
+        spec: MlpSpec,
+    ) -> tuple[Tensor, Tensor]:  # (N, n_outputs), (N, D)
+        """Does what `mlp` does where of the derivatives only the first output's are wanted.
+
+        Differentiable in features, others and weights. A kernel of its own is quicker, no more.
+        """
+        return unpacked(self.mlp(side_by_side(features, others, spec), slices, weights, spec))
 
     @abstractmethod
     def march(

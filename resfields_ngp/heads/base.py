@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..backends.base import Backend
+from ..backends.unpacking import unpacked
 from ..encoders import spherical_harmonics
 from ..mlp import ResFieldMlp
 from ..ranges import check_ranges, check_width
@@ -30,7 +31,7 @@ class Outputs:
         jets: Tensor,  # (N, 1 + D, n_outputs)
     ) -> Outputs:
         """Takes from the network's jets what heads read; differentiable."""
-        return Outputs(*_Unpack.apply(jets))  # pyright: ignore - apply's result has no type
+        return Outputs(*unpacked(jets))
 
     def at(
         self,
@@ -38,24 +39,8 @@ class Outputs:
     ) -> Outputs:
         """Returns some rows; differentiable."""
         packed = torch.cat([self.values, self.gradients], dim=1)
-        taken: Tensor = _Take.apply(packed, indices)  # pyright: ignore - as above
+        taken: Tensor = _Take.apply(packed, indices)  # pyright: ignore - untyped
         return Outputs(*taken.split([self.values.shape[1], self.gradients.shape[1]], dim=1))
-
-
-class _Unpack(torch.autograd.Function):
-    """Two slices of the jets at once: autograd would fill and add whole jets for each."""
-
-    @staticmethod
-    def forward(ctx, jets: Tensor) -> tuple[Tensor, Tensor]:
-        ctx.shape = jets.shape
-        return jets[:, 0].contiguous(), jets[:, 1:, 0].contiguous()
-
-    @staticmethod
-    def backward(ctx, grad_values: Tensor, grad_gradients: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
-        grad_jets = grad_values.new_zeros(ctx.shape)
-        grad_jets[:, 0] = grad_values
-        grad_jets[:, 1:, 0] = grad_gradients
-        return grad_jets
 
 
 class _Take(torch.autograd.Function):

@@ -95,6 +95,10 @@ class TimedBackend(Backend):
         self.is_asynchronous = backend.is_asynchronous
         self.step_samples = backend.step_samples
 
+    def stepping(self):
+        """See `Backend.stepping`."""
+        return self.backend.stepping()
+
     def hash_grid(self, positions, slices, coefficients, slots, table, spec, n_tangents):
         """See `Backend.hash_grid`."""
         if not coefficients.requires_grad:
@@ -109,6 +113,12 @@ class TimedBackend(Backend):
         name = "colour network" if spec.n_outputs == 3 else "geometry network"
         with self._timed(name, jets, weights) as (begin, inputs):
             return begin(self.backend.mlp(inputs[0], slices, inputs[1], spec))
+
+    def sloped_mlp(self, features, others, slices, weights, spec):
+        """See `Backend.sloped_mlp`."""
+        with self._timed("geometry network", features, weights) as (begin, inputs):
+            found = self.backend.sloped_mlp(inputs[0], others, slices, inputs[1], spec)
+            return begin(*found)
 
     def march(self, rays, distances, band, step, stretch, jitter):
         """See `Backend.march`."""
@@ -129,11 +139,15 @@ class TimedBackend(Backend):
     def _timed(self, name: str, *inputs: Tensor) -> Iterator[tuple[Any, Any]]:
         """Yields what marks a kernel's output, and its marked inputs."""
         if not torch.is_grad_enabled() or not any(each.requires_grad for each in inputs):
-            yield (lambda output: output), inputs
+            yield (lambda *outputs: outputs if len(outputs) > 1 else outputs[0]), inputs
             return
+
+        def begin(*outputs: Tensor) -> Any:
+            marked = _Mark.apply(self.watch, f"{name}, backward", *outputs)
+            return marked if len(outputs) > 1 else marked[0]
+
         with self.watch.stage(f"{name}, forward"):
-            marked = _Mark.apply(self.watch, None, *inputs)
-            yield (lambda output: _Mark.apply(self.watch, f"{name}, backward", output)[0]), marked
+            yield begin, _Mark.apply(self.watch, None, *inputs)
 
 
 @contextmanager

@@ -70,6 +70,15 @@ def mlp_outputs(backend, jets: Tensor, slices: FrameSlices, weights: Tensor, spe
     return [outputs.detach(), jets.grad, weights.grad]
 
 
+def sloped_outputs(backend, jets: Tensor, slices: FrameSlices, weights: Tensor, spec: MlpSpec):
+    features, others, weights = leaves(jets[:, :, :6], jets[:, :, 6:], weights)
+    found = backend.sloped_mlp(features, others, slices, weights, spec)
+    torch.stack(
+        [(f * torch.randn(f.shape, generator=seeded(4))).sum() for f in found]
+    ).sum().backward()
+    return [*(each.detach() for each in found), features.grad, others.grad, weights.grad]
+
+
 def mlp_inputs(spec: MlpSpec, slices: FrameSlices, n_tangents: int) -> tuple[Tensor, Tensor]:
     jets = torch.randn(slices.n_rows, 1 + n_tangents, spec.n_inputs, generator=seeded())
     weights = torch.randn(len(slices.frames), spec.n_weights, generator=seeded(1))

@@ -20,6 +20,7 @@ from kernel_cases import (
     mlp_outputs,
     packed,
     seeded,
+    sloped_outputs,
     some_rays,
     sphere_grid,
 )
@@ -72,6 +73,17 @@ def test_table_gradient_is_added_to_the_one_that_is_there():
     assert_all_close([table.grad - 1.0], [fresh])
 
 
+@pytest.mark.parametrize("n_tangents", [0, 3])
+def test_a_level_that_is_not_released_takes_no_part(n_tangents: int):
+    inputs = grid_inputs(SPATIAL, MANY, "random")
+    inputs[1][:, 3:] = 0.0
+    found = grid_outputs(CPU, inputs, MANY, SPATIAL, n_tangents)
+    expected = grid_outputs(REFERENCE, inputs, MANY, SPATIAL, n_tangents)
+    assert not found[2][:, 3:].any()
+    expected[2][:, 3:] = 0.0
+    assert_all_close(found, expected)
+
+
 def test_a_table_without_gradient_keeps_its_buffer():
     positions, coefficients, _, table = grid_inputs(SPATIAL, MANY, "random")
     coefficients = coefficients.requires_grad_()
@@ -100,6 +112,27 @@ def test_mlp_agrees_for_any_number_of_rows_and_layers(n_rows: int, n_hidden_laye
     assert_all_close(found, mlp_outputs(REFERENCE, jets, slices, weights, spec))
 
 
+@pytest.mark.parametrize("activation", ["relu", "softplus", "squareplus"])
+@pytest.mark.parametrize(("n_inputs", "n_hidden_layers"), [(16, 0), (19, 1), (19, 2), (40, 3)])
+def test_sloped_mlp_agrees_in_values_and_gradients(activation, n_inputs: int, n_hidden_layers: int):
+    spec = MlpSpec(n_inputs, 5, 32, n_hidden_layers, activation)
+    for n_rows in (0, 1, 2 * TILE_ROWS + 7):
+        slices = FrameSlices((0, 1, 2), (0, n_rows // 3, n_rows // 3, n_rows))
+        jets, weights = mlp_inputs(spec, slices, 3)
+        found = sloped_outputs(CPU, jets, slices, weights, spec)
+        assert_all_close(found, sloped_outputs(REFERENCE, jets, slices, weights, spec))
+
+
+def test_sloped_mlp_needs_no_gradient_by_its_inputs():
+    spec = MlpSpec(19, 5, 32, 2)
+    jets, weights = mlp_inputs(spec, MANY, 3)
+    expected = sloped_outputs(CPU, jets, MANY, weights, spec)[4]
+    weights = weights.requires_grad_()
+    found = CPU.sloped_mlp(jets[:, :, :6], jets[:, :, 6:], MANY, weights, spec)
+    sum((f * torch.randn(f.shape, generator=seeded(4))).sum() for f in found).backward()
+    assert torch.equal(weights.grad, expected)
+
+
 def test_mlp_needs_no_gradient_by_its_inputs():
     spec = MlpSpec(19, 5, 32, 2)
     jets, weights = mlp_inputs(spec, MANY, 3)
@@ -121,6 +154,7 @@ def test_kernels_do_not_depend_on_the_number_of_threads():
         for n_threads in (1, 2):
             numba.set_num_threads(n_threads)
             network = mlp_outputs(CPU, jets, slices, weights, spec)
+            network += sloped_outputs(CPU, jets, slices, weights, spec)
             outputs.append(network + grid_outputs(CPU, inputs, MANY, SPATIAL, 3))
     finally:
         numba.set_num_threads(before)
@@ -257,3 +291,10 @@ def test_march_finds_the_surface_though_the_cache_exaggerates(backend, factor: f
     hits = (closest < 0.19) & (((0.5 - rays.origins) * rays.directions).sum(1) > 0)
     assert hits.sum() > 20
     assert set(hits.nonzero()[:, 0].tolist()) <= set(samples.ray_indices.tolist())
+
+
+def test_a_step_leaves_torch_the_threads_it_had():
+    before = torch.get_num_threads()
+    with CPU.stepping():
+        assert torch.get_num_threads() == 1
+    assert torch.get_num_threads() == before

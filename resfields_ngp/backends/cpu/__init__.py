@@ -21,6 +21,7 @@ from ..base import Backend, GridSpec
 from . import grid, planes, rays
 from .mlp import mlp as _mlp
 from .mlp import use_single_threaded_blas
+from .slopes import SlopedMlp
 from .tiles import tiles_of
 
 # numba's own threads sleep while they wait; OpenMP's spin, and would stall next to torch's on a
@@ -38,6 +39,19 @@ class CpuBackend(Backend):
         use_single_threaded_blas()
         _keep_freed_memory()
 
+    @contextlib.contextmanager
+    def stepping(self):
+        """See `Backend.stepping`; torch's threads would hold up those of the kernels.
+
+        What is left to torch is small: its threads gain little, and wait for each other every time.
+        """
+        before = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
+
     def hash_grid(self, positions, slices, coefficients, slots, table, spec, n_tangents):
         """See `Backend.hash_grid`."""
         if spec.n_dims == 2:
@@ -48,6 +62,10 @@ class CpuBackend(Backend):
     def mlp(self, jets, slices, weights, spec):
         """See `Backend.mlp`."""
         return _mlp(jets, slices, weights, spec)
+
+    def sloped_mlp(self, features, others, slices, weights, spec):
+        """See `Backend.sloped_mlp`."""
+        return SlopedMlp.apply(features, others, weights, slices, spec)
 
     def march(self, rays_, distances, band, step, stretch, jitter):
         """See `Backend.march`."""

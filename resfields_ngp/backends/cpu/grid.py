@@ -71,6 +71,16 @@ def _entries(indices, start, width):
     )
 
 
+@numba.njit(inline="always")
+def _is_on(weights, level):
+    """Returns whether any frame has a weight other than 0 in a level, which is else left out."""
+    found = False
+    for frame in range(weights.shape[0]):
+        for i in range(weights.shape[2]):
+            found |= weights[frame, level, i] != np.float32(0.0)
+    return found
+
+
 @cache
 def forward_kernel(n_channels: int, n_features: int, n_lookups: int, n_tangents: int):
     """Returns the kernel for one entry width."""
@@ -84,6 +94,9 @@ def forward_kernel(n_channels: int, n_features: int, n_lookups: int, n_tangents:
         for level in numba.prange(levels.shape[0]):
             start, size, resolution = levels[level, 0], levels[level, 1], levels[level, 2]
             hashed, scale = levels[level, 3] != 0, scales[level]
+            if not _is_on(weights, level):
+                jets[:, :, level * n_features : (level + 1) * n_features] = np.float32(0.0)
+                continue
             indices = np.empty(8, np.uint32)
             for frame in range(offsets.shape[0] - 1):
                 for n in range(offsets[frame], offsets[frame + 1]):
@@ -149,6 +162,10 @@ def backward_kernel(n_channels: int, n_features: int, n_lookups: int, n_tangents
         for level in numba.prange(levels.shape[0]):
             start, size, resolution = levels[level, 0], levels[level, 1], levels[level, 2]
             hashed, scale = levels[level, 3] != 0, scales[level]
+            if not _is_on(weights, level):
+                for row in range(grad_weights.shape[0]):
+                    grad_weights[row, level] = np.float32(0.0)
+                continue
             indices, spread = np.empty(8, np.uint32), np.empty(8 * n_features, np.float32)
             one = np.float32(1.0)
             for frame in range(offsets.shape[0] - 1):

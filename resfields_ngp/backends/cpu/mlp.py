@@ -22,16 +22,16 @@ from ...records import FrameSlices
 from ..base import ACTIVATION_SHARPNESS, MlpSpec, pad_inputs
 from .tiles import tiles_of
 
-TILE_ROWS = 512
-"""Rows per tile: 512 x 4 x 64 floats are half a megabyte, a quarter of a level-2 cache."""
+TILE_ROWS = 256
+"""Rows of a tile's matrices, tangents included: with more, BLAS takes twice as long for each."""
 N_CHUNKS = 16
 """Pieces of a backward pass, each with its own weight gradient; constant, so that sums are."""
-_ACTIVATIONS = {"relu": 0, "softplus": 1, "squareplus": 2}
+ACTIVATIONS = {"relu": 0, "softplus": 1, "squareplus": 2}
 _K = np.float32(ACTIVATION_SHARPNESS)
 
 
 @numba.njit(inline="always", error_model="numpy")
-def _value_and_slopes(x, kind):
+def value_and_slopes(x, kind):
     """Returns sigma, sigma' and sigma'' at x."""
     zero, half, one, four = np.float32(0.0), np.float32(0.5), np.float32(1.0), np.float32(4.0)
     if kind == 2:
@@ -55,28 +55,34 @@ def _value_and_slopes(x, kind):
 
 
 @numba.njit(inline="always")
-def _matrix(weights, shapes, offsets, layer):
+def matrix(weights, shapes, offsets, layer):
     """Returns one layer's [out, in] matrix as a view of the flat weights."""
     return weights[offsets[layer] : offsets[layer + 1]].reshape(shapes[layer, 0], shapes[layer, 1])
 
 
+@numba.njit(inline="always")
+def transpose(across, shapes, offsets, layer):
+    """Returns the [in, out] transpose from those that `transposed` returned."""
+    return across[offsets[layer] : offsets[layer + 1]].reshape(shapes[layer, 1], shapes[layer, 0])
+
+
 @numba.njit(inline="always", error_model="numpy")
-def _activate(inputs, outputs, slopes, n_jet, kind):
+def _activate_as(inputs, outputs, slopes, n_jet, kind):
     # Rows n_jet * m hold values, the n_jet - 1 rows after each its tangents.
     for m in range(0, inputs.shape[0], n_jet):
         for j in range(inputs.shape[1]):
-            outputs[m, j], slopes[j], _ = _value_and_slopes(inputs[m, j], kind)
+            outputs[m, j], slopes[j], _ = value_and_slopes(inputs[m, j], kind)
         for d in range(1, n_jet):
             for j in range(inputs.shape[1]):
                 outputs[m + d, j] = slopes[j] * inputs[m + d, j]
 
 
 @numba.njit(inline="always", error_model="numpy")
-def _activate_backward(inputs, grads, slopes, curvatures, n_jet, kind):
+def _activate_backward_as(inputs, grads, slopes, curvatures, n_jet, kind):
     # Turns the gradient by sigma's outputs, in place, into the gradient by its inputs.
     for m in range(0, inputs.shape[0], n_jet):
         for j in range(inputs.shape[1]):
-            _, slopes[j], curvatures[j] = _value_and_slopes(inputs[m, j], kind)
+            _, slopes[j], curvatures[j] = value_and_slopes(inputs[m, j], kind)
         for j in range(inputs.shape[1]):
             grads[m, j] *= slopes[j]
         for d in range(1, n_jet):
@@ -85,27 +91,49 @@ def _activate_backward(inputs, grads, slopes, curvatures, n_jet, kind):
                 grads[m + d, j] *= slopes[j]
 
 
+# A loop each: in one for all kinds, every element would call the exponential of softplus.
 @numba.njit(error_model="numpy")
-def _forward_tile(rows, n_jet, kind, weights, shapes, offsets, scratch, outputs):
+def _activate(inputs, outputs, slopes, n_jet, kind):
+    if kind == 2:
+        _activate_as(inputs, outputs, slopes, n_jet, 2)
+    elif kind == 1:
+        _activate_as(inputs, outputs, slopes, n_jet, 1)
+    else:
+        _activate_as(inputs, outputs, slopes, n_jet, 0)
+
+
+@numba.njit(error_model="numpy")
+def _activate_backward(inputs, grads, slopes, curvatures, n_jet, kind):
+    if kind == 2:
+        _activate_backward_as(inputs, grads, slopes, curvatures, n_jet, 2)
+    elif kind == 1:
+        _activate_backward_as(inputs, grads, slopes, curvatures, n_jet, 1)
+    else:
+        _activate_backward_as(inputs, grads, slopes, curvatures, n_jet, 0)
+
+
+@numba.njit(error_model="numpy")
+def _forward_tile(rows, n_jet, kind, across, shapes, offsets, scratch, outputs):
+    # Not in place: LLVM computes on vectors only where arrays do not overlap.
     last, hidden = shapes.shape[0] - 1, rows
+    pre, after = scratch[0][: rows.shape[0]], scratch[1][: rows.shape[0]]
     for layer in range(last):
-        pre = scratch[layer % 2][: rows.shape[0]]
-        np.dot(hidden, _matrix(weights, shapes, offsets, layer).T, pre)
-        _activate(pre, pre, scratch[2][0], n_jet, kind)
-        hidden = pre
-    np.dot(hidden, _matrix(weights, shapes, offsets, last).T, outputs)
+        np.dot(hidden, transpose(across, shapes, offsets, layer), pre)
+        _activate(pre, after, scratch[2][0], n_jet, kind)
+        hidden = after
+    np.dot(hidden, transpose(across, shapes, offsets, last), outputs)
 
 
 @numba.njit(error_model="numpy")
-def _backward_tile(
-    rows, n_jet, kind, weights, shapes, offsets, scratch, grads, grad_weights, grad_rows
+def backward_tile(
+    rows, n_jet, kind, weights, across, shapes, offsets, scratch, grads, grad_weights, grad_rows
 ):
     # scratch: two rows of slopes, then the inputs and the outputs of each activation
     last, n_rows, slopes = shapes.shape[0] - 1, rows.shape[0], scratch[0]
     hidden = rows
     for layer in range(last):
         pre = scratch[1 + layer][:n_rows]
-        np.dot(hidden, _matrix(weights, shapes, offsets, layer).T, pre)
+        np.dot(hidden, transpose(across, shapes, offsets, layer), pre)
         hidden = scratch[1 + last + layer][:n_rows]
         _activate(pre, hidden, slopes[0], n_jet, kind)
     for layer in range(last, -1, -1):
@@ -113,16 +141,16 @@ def _backward_tile(
         grad_weights[offsets[layer] : offsets[layer + 1]] += np.dot(grads.T, inputs).ravel()
         if layer > 0:
             # The layer's input has served; its gradient takes its place.
-            np.dot(grads, _matrix(weights, shapes, offsets, layer), inputs)
+            np.dot(grads, matrix(weights, shapes, offsets, layer), inputs)
             grads = inputs
             _activate_backward(scratch[layer][:n_rows], grads, slopes[0], slopes[1], n_jet, kind)
         elif grad_rows.shape[0] > 0:
-            np.dot(grads, _matrix(weights, shapes, offsets, 0), grad_rows)
+            np.dot(grads, matrix(weights, shapes, offsets, 0), grad_rows)
 
 
 @numba.njit(parallel=True, cache=True, error_model="numpy")
-def _forward(rows, n_jet, kind, tiles, weights, shapes, offsets, scratch, outputs):
-    # rows (N * n_jet, in); tiles (n, 3): distinct frame, begin, end; weights (T, P)
+def _forward(rows, n_jet, kind, tiles, weights, across, shapes, offsets, scratch, outputs):
+    # rows (N * n_jet, in); tiles (n, 3): distinct frame, begin, end; weights and across (T, P)
     for k in numba.prange(tiles.shape[0]):
         begin, end = tiles[k, 1] * n_jet, tiles[k, 2] * n_jet
         own = scratch[get_thread_id()]
@@ -130,7 +158,7 @@ def _forward(rows, n_jet, kind, tiles, weights, shapes, offsets, scratch, output
             rows[begin:end],
             n_jet,
             kind,
-            weights[tiles[k, 0]],
+            across[tiles[k, 0]],
             shapes,
             offsets,
             own,
@@ -145,6 +173,7 @@ def _backward(
     kind,
     tiles,
     weights,
+    across,
     shapes,
     offsets,
     scratch,
@@ -157,11 +186,12 @@ def _backward(
         own = scratch[get_thread_id()]
         for k in range(chunk, tiles.shape[0], grad_weights.shape[0]):
             i, begin, end = tiles[k, 0], tiles[k, 1] * n_jet, tiles[k, 2] * n_jet
-            _backward_tile(
+            backward_tile(
                 rows[begin:end],
                 n_jet,
                 kind,
                 weights[i],
+                across[i],
                 shapes,
                 offsets,
                 own,
@@ -224,22 +254,31 @@ def _arguments(jets: Tensor, weights: Tensor, slices: FrameSlices, spec: MlpSpec
     return (
         _rows(jets),
         jets.shape[1],
-        _ACTIVATIONS[spec.activation],
-        tiles_of(slices, TILE_ROWS),
+        ACTIVATIONS[spec.activation],
+        tiles_of(slices, TILE_ROWS // jets.shape[1]),
         weights.detach().numpy(),
+        transposed(weights, spec),
         np.asarray(spec.shapes, np.int64),
         np.asarray(spec.offsets, np.int64),
-        _scratch(
+        scratch_of(
+            "hidden",
             numba.get_num_threads(),
             3 + 2 * spec.n_hidden_layers,
-            TILE_ROWS * jets.shape[1],
+            TILE_ROWS,
             spec.n_neurons,
         ),
     )
 
 
+def transposed(weights: Tensor, spec: MlpSpec) -> np.ndarray:  # (T, P)
+    """Returns the weights with every matrix transposed: BLAS is slow to do so in thin products."""
+    matrices = zip(weights.detach().split(spec.sizes, dim=1), spec.shapes, strict=True)
+    across = [part.unflatten(1, shape).mT.flatten(1) for part, shape in matrices]
+    return torch.cat(across, dim=1).numpy()
+
+
 @cache
-def _scratch(*shape: int) -> np.ndarray:
+def scratch_of(purpose: str, *shape: int) -> np.ndarray:
     """Returns working memory that is kept: fresh pages cost more than the arithmetic in them."""
     return np.empty(shape, np.float32)
 

@@ -33,7 +33,7 @@ def check(out: Path, *options: str) -> tuple[subprocess.CompletedProcess, dict]:
 
 @pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
 def test_every_part_runs_interpreted_and_what_was_found_is_kept(tmp_path: Path):
-    done, found = check(tmp_path / "found.json", "--interpret", "--limit", "3000")
+    done, found = check(tmp_path / "found.json", "--interpret", "--limit", "30000")
     assert done.returncode == 0 and not found["errors"], found.get("errors", done.stderr)
     kernels = {"hash_grid", "mlp", "composite", "accumulate", "march"}
     assert {entry["kernel"] for entry in found["kernels"]} == kernels

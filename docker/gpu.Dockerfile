@@ -9,7 +9,7 @@ FROM nvidia/cuda:${CUDA}-devel-ubuntu${UBUNTU} AS build
 SHELL ["/bin/bash", "-o", "pipefail", "-c"]
 ARG WITH_TCNN=1
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cu130
-# Compute capabilities: A100, RTX 30, RTX 40, H100, B200 and RTX 50.
+# Compute capabilities: T4 and RTX 20, A100, RTX 30, RTX 40, H100, B200 and RTX 50.
 ARG ARCHITECTURES="75;80;86;89;90;100;120"
 ARG TCNN_COMMIT=6ee3546bda615f51abe684ce9edefeb414689135
 ARG NERFACC_VERSION=0.5.3

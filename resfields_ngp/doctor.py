@@ -16,6 +16,12 @@ from pathlib import Path
 from typing import Literal
 
 _TINYCUDANN = "git+https://github.com/NVlabs/tiny-cuda-nn/#subdirectory=bindings/torch"
+_NERFACC_LINE = (
+    "import importlib.util as u, shutil, nerfacc; "
+    "assert u.find_spec('nerfacc.csrc') or shutil.which('nvcc'), "
+    "'its CUDA code is not compiled, and there is no nvcc'; print('fine')"
+)
+"""Its import alone says nothing: the CUDA code is built, or missed, when it is first called."""
 _NERFACC = "git+https://github.com/nerfstudio-project/nerfacc.git@v0.5.3"
 
 
@@ -190,7 +196,8 @@ def _package(package: str, module: str, remedy: str) -> Finding:
     """Returns whether a package is installed and its import succeeds."""
     if importlib.util.find_spec(module) is None:
         return Finding(package, "missing", "not installed", remedy)
-    is_fine, output = _attempt(f"import {module}; print('fine')")
+    line = _NERFACC_LINE if module == "nerfacc" else f"import {module}; print('fine')"
+    is_fine, output = _attempt(line)
     if not is_fine:
         return Finding(package, "missing", f"installed, but: {output}", remedy)
     return Finding(package, "works", _version(package))

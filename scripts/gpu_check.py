@@ -4,34 +4,35 @@
 Parts: parity (values and gradients against `reference`; a field that each backend learnt a little,
 seen by all of them), kernels (ms, samples/s, floors), step (a
 whole training step, its waits for the device), training (60 s of a capture: PSNR, Chamfer, peak
-memory, the checkpoint's picture on every backend). What is done is kept, whatever happens later.
+memory, the checkpoint's picture on every backend). Every part runs in a process of its own, and
+for each backend apart: a kernel that crashes, hangs or loses the device ends that one only. What
+is done is kept, whatever happens later.
 ``--interpret`` runs everything tiny on a CPU, in Triton's interpreter; its times mean nothing.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import json
 import os
-import platform
 import subprocess
 import sys
 import time
 import warnings
 from argparse import Namespace
-from collections.abc import Sequence
-from datetime import UTC, datetime
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarking import ROOT
 
-SHARES = {"parity": 0.15, "kernels": 0.35, "step": 0.15, "training": 1.0}
-"""Parts of the check, and of the time that each may take; the last takes what is left."""
+SHARES = {"parity": 0.2, "kernels": 0.3, "step": 0.15, "training": 0.35}
+"""Parts of the check, and of the time that each may take; what one leaves is the next one's."""
 PARTS = tuple(SHARES)
 SIZES = [(1 << power, frames) for power in (16, 18, 20) for frames in (1, 4, 16)] + [(1 << 18, 8)]
 """Rows and frames; the last is the size that design figures are given for."""
+GRACE = 20.0
+"""Seconds after its time is up until a process is ended: it may be within one long entry."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -46,25 +47,91 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"--parts: unknown {', '.join(unknown)}; allowed: {', '.join(PARTS)}")
     if options.interpret:
         os.environ["TRITON_INTERPRET"] = "1"
+        options.backends = "triton"
     import torch
+    from benchmarking.gpu_report import page
 
     if not options.interpret and not torch.cuda.is_available():
         print("gpu_check: error: torch sees no CUDA GPU here; --interpret tries it on a CPU")
         return 4
-    check = Check(options)
-    for part in parts:
-        check.run(part)
+    if options.alone:
+        check = Check(options)
+        check.run(options.alone)
+        found = check.found
+    else:
+        found = gathered(options, parts)
+    text = page(found, PARTS)
     if options.page and not options.interpret:
-        options.page.write_text(page(check.found))
-    print(page(check.found))
-    return 0 if check.is_fine() else 1
+        options.page.write_text(text)
+    print(text)
+    return 0 if is_fine(found) else 1
+
+
+def is_fine(found: dict[str, Any]) -> bool:
+    """Returns whether nothing failed and every kernel agrees."""
+    entries = [entry for part in PARTS for entry in found.get(part, [])]
+    agree = all(entry["agrees"] for entry in found.get("parity", []))
+    return agree and not found["errors"] and not any("error" in entry for entry in entries)
+
+
+def gathered(options: Namespace, parts: Sequence[str]) -> dict[str, Any]:
+    """Runs the parts in processes of their own and returns what they found; it is saved as well."""
+    begun, until = time.monotonic(), 0.0
+    found: dict[str, Any] = {"missing": [], "errors": []}
+    for part in parts:
+        groups = _groups(part, options.backends)
+        share = SHARES[part] / sum(SHARES[each] for each in parts) / len(groups)
+        for backends in groups:
+            until += options.limit * share
+            limit = max(0.0, begun + until - time.monotonic())
+            own = _apart(options, part, backends, limit)
+            errors, missing = own.pop("errors"), own.pop("missing")
+            found["errors"] += errors
+            found["missing"] += [text for text in missing if text not in found["missing"]]
+            for each in set(PARTS) & set(own):
+                found[each] = found.get(each, []) + own.pop(each)
+            found |= own | {"seconds": round(time.monotonic() - begun, 1)}
+            _save(options.out, found)
+    return found
+
+
+def _groups(part: str, backends: str) -> list[str]:
+    """Returns the backends of each process; plain torch is measured besides."""
+    if part == "training":
+        return [backends]
+    return backends.split(",") + (["reference"] if part == "kernels" else [])
+
+
+def _apart(options: Namespace, part: str, backends: str, limit: float) -> dict[str, Any]:
+    """Runs a part on some backends in a process of its own; returns what it found, errors too."""
+    out = options.out.with_suffix(f".{part}.{backends.replace(',', '-')}.json")
+    out.unlink(missing_ok=True)
+    command = [sys.executable, __file__, "--alone", part, "--backends", backends]
+    command += ["--limit", str(limit), "--seconds", str(options.seconds), "--out", str(out)]
+    command += ["--capture", str(options.capture)] if options.capture else []
+    command += ["--interpret"] if options.interpret else []
+    fault = ""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=limit + GRACE)
+        if done.returncode not in (0, 1) or not out.exists():
+            last = (done.stderr.strip().splitlines() or [""])[-1]
+            fault = f"{part} on {backends}: ended with {done.returncode}: {last}"
+    except subprocess.TimeoutExpired:
+        fault = f"{part} on {backends}: did not end in time"
+    found = {"missing": [], "errors": []}
+    if out.exists():
+        found |= json.loads(out.read_text())
+        out.unlink()
+    found["errors"] += [fault] if fault else []
+    return found
 
 
 class Check:
-    """What was found so far, in a file."""
+    """One part of the check, in this process, and what it found, in a file."""
 
     def __init__(self, options: Namespace) -> None:
         import torch
+        from benchmarking.gpu_report import machine
 
         from resfields_ngp.backends import BackendUnavailable
 
@@ -72,64 +139,50 @@ class Check:
         self.device = torch.device("cpu" if options.interpret else "cuda")
         self.found: dict[str, Any] = machine(self.device) | {"missing": [], "errors": []}
         self.backends: list[Any] = []
-        names = ["triton"] if options.interpret else options.backends.split(",")
-        for name in names:
+        for name in options.backends.split(","):
             try:
                 self.backends.append(_opened(name, self.device))
             except BackendUnavailable as error:
                 self.found["missing"].append(str(error))
-        self.save()
+        _save(options.out, self.found)
 
     def run(self, part: str) -> None:
-        """Runs a part as far as the time allows; an error ends the part only."""
-        limit = self.options.limit
-        until = min(time.monotonic() + limit * SHARES[part], self.begun + limit)
+        """Runs a part as far as the time allows; what it had found when it failed is kept."""
         try:
-            for entry in getattr(self, f"_{part}")():
+            for entry in getattr(self, f"_{part}")() if self.backends else ():
                 self.found.setdefault(part, []).append(entry)
-                self.save()
-                if time.monotonic() > until:
+                _save(self.options.out, self.found)
+                if time.monotonic() > self.begun + self.options.limit:
                     self.found["errors"].append(f"{part}: out of time")
                     break
-        except Exception as error:  # the other parts still say something
+        except Exception as error:
             self.found["errors"].append(f"{part}: {type(error).__name__}: {error}")
-        self.found["seconds"] = round(time.monotonic() - self.begun, 1)
-        self.save()
+        _save(self.options.out, self.found)
 
-    def is_fine(self) -> bool:
-        """Returns whether nothing failed and every kernel agrees."""
-        return not self.found["errors"] and all(e["agrees"] for e in self.found.get("parity", []))
-
-    def save(self) -> None:
-        """Writes what is there."""
-        self.options.out.parent.mkdir(parents=True, exist_ok=True)
-        self.options.out.write_text(json.dumps(self.found, indent=1))
-
-    def _parity(self):
+    def _parity(self) -> Iterator[dict[str, Any]]:
         from benchmarking.gpu_kernels import parity
         from benchmarking.gpu_training import pictures
 
         yield from parity(self.backends, self.device, self.options.interpret)
         yield from pictures(self.options, self.backends, self.device)
 
-    def _kernels(self):
+    def _kernels(self) -> Iterator[dict[str, Any]]:
         from benchmarking.gpu_kernels import times
 
-        from resfields_ngp.backends import open_backend
-
         small = self.options.interpret
-        plain = [open_backend("reference", self.device.type)]
-        yield from times(self.backends + plain, self.device, [(64, 2)] if small else SIZES, small)
+        yield from times(self.backends, self.device, [(64, 2)] if small else SIZES, small)
 
-    def _step(self):
+    def _step(self) -> Iterator[dict[str, Any]]:
         import torch
+        from benchmarking.gpu_report import memory
+        from benchmarking.gpu_training import trainer_on
 
         from resfields_ngp.training import Trainer, compile_kernels
 
         for backend in self.backends:
             if self.device.type == "cuda":
                 torch.cuda.reset_peak_memory_stats()
-            trainer: Trainer = _trainer(self.options, backend)
+            trainer: Trainer = trainer_on(self.options, backend)
             if not self.options.interpret:
                 compile_kernels(trainer)
             n_warm, n_steps = (0, 1) if self.options.interpret else (60, 30)
@@ -145,33 +198,29 @@ class Check:
             entry = {"backend": backend.name, "ms_per_step": round(1e3 * seconds, 3)}
             entry |= {"samples_per_step": round(samples / n_steps), "waits": _waits(trainer)}
             entry["losses"] = ", ".join(losses)
-            if self.device.type == "cuda":
-                entry["peak_gib"] = round(torch.cuda.max_memory_allocated() / 2**30, 2)
-            yield entry
+            yield entry | memory(self.device)
 
-    def _training(self):
-        if self.options.interpret:
-            return
+    def _training(self) -> Iterator[dict[str, Any]]:
         from benchmarking.gpu_training import trained
 
-        yield trained(self.options, [backend.name for backend in self.backends])
+        yield trained(self.options, [backend.name for backend in self.backends], self.device)
 
 
 def _opened(name: str, device: Any) -> Any:
     """Returns a backend; interpreted, Triton's runs on the CPU too."""
     from resfields_ngp.backends import open_backend
 
-    if device.type == "cuda":
-        return open_backend(name, "cuda")
+    if device.type == "cuda" or name != "triton":
+        return open_backend(name, device.type)
     from resfields_ngp.backends.triton import TritonBackend
 
     return TritonBackend(device)
 
 
-def _trainer(options: Namespace, backend: Any) -> Any:
-    from benchmarking.gpu_training import trainer_on
-
-    return trainer_on(options, backend)
+def _save(out: Path, found: dict[str, Any]) -> None:
+    """Writes what is there."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(found, indent=1))
 
 
 def _wait(device: Any) -> None:
@@ -195,63 +244,6 @@ def _waits(trainer: Any) -> int | None:
     return sum("synchroniz" in str(warning.message) for warning in caught)
 
 
-def machine(device: Any) -> dict[str, Any]:
-    """Returns device, versions, date and commit."""
-    import torch
-
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True
-    )
-    name = platform.processor() or platform.machine()
-    if device.type == "cuda":
-        properties = torch.cuda.get_device_properties(device)
-        name = f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB"
-        name += f", compute capability {properties.major}.{properties.minor}"
-    return {
-        "device": name,
-        "torch": torch.__version__,
-        "cuda": torch.version.cuda,
-        "driver": _driver() if device.type == "cuda" else None,
-        **{package: _version(package) for package in ("triton", "tinycudann", "nerfacc")},
-        "python": platform.python_version(),
-        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-        "commit": commit.stdout.strip() or "unknown",
-    }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-def _driver() -> str | None:
-    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.splitlines()[0].strip()
-
-
-def page(found: dict[str, Any]) -> str:
-    """Returns a page of Markdown: what ran, in tables."""
-    head = ("device", "date", "commit", "torch", "triton", "tinycudann", "nerfacc", "cuda")
-    head += ("driver", "python")
-    lines = ["# GPU", "", ", ".join(f"{name} {found[name]}" for name in head), ""]
-    lines += [f"- {text}" for text in found["missing"] + found["errors"]]
-    for part in PARTS:
-        entries = found.get(part, [])
-        if entries:
-            columns = list(dict.fromkeys(name for entry in entries for name in entry))
-            lines += ["", f"## {part.capitalize()}", "", "| " + " | ".join(columns) + " |"]
-            lines.append("|" + "---|" * len(columns))
-            for entry in entries:
-                lines.append("| " + " | ".join(str(entry.get(name, "")) for name in columns) + " |")
-    return "\n".join(lines) + "\n"
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -264,6 +256,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "gpu_check.json")
     parser.add_argument("--page", type=Path, help="where the page goes: docs/gpu.md")
     parser.add_argument("--interpret", action="store_true", help="tiny, on a CPU, interpreted")
+    parser.add_argument("--alone", choices=PARTS, help="one part, in this process")
     return parser
 
 

@@ -99,3 +99,18 @@ def test_a_crash_of_what_is_tried_is_survived(monkeypatch: pytest.MonkeyPatch):
 def test_only_essentials_decide_whether_the_cpu_path_works():
     assert can_run_on_cpu([Finding("triton", "missing", "")])
     assert not can_run_on_cpu([Finding("numba", "missing", "", is_essential=True)])
+
+
+@pytest.mark.parametrize("is_built", [True, False])
+def test_nerfacc_without_its_cuda_code_is_not_said_to_work(monkeypatch, tmp_path, is_built: bool):
+    package = tmp_path / "nerfacc"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    if is_built:
+        (package / "csrc.py").touch()
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(doctor.importlib.util, "find_spec", lambda name: object())
+    finding = doctor._package("nerfacc", "nerfacc", "build it")
+    assert finding.verdict == ("works" if is_built else "missing")
+    assert is_built or "not compiled, and there is no nvcc" in finding.detail

@@ -62,7 +62,8 @@ class _ScaledUp(torch.autograd.Function):
     @staticmethod
     def backward(ctx, gradients):  # pyright: ignore[reportIncompatibleMethodOverride]
         ctx.scaling.scale = gradient_scale(gradients, ctx.scaling.largest_sum)
-        return gradients * ctx.scaling.scale, None
+        # tiny-cuda-nn takes no other, and a product keeps the order of its factor.
+        return (gradients * ctx.scaling.scale).contiguous(), None
 
 
 class _ScaledDown(torch.autograd.Function):

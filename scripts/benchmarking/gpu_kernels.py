@@ -104,21 +104,40 @@ def parity(backends: list[Backend], device: torch.device, small: bool) -> Iterat
         case = Case(n_rows, n_frames, device, small)
         for backend in backends:
             for n_tangents in (0, 3):
-                expected = case.kernels(reference, n_tangents)
-                for name, (kernel, inputs) in case.kernels(backend, n_tangents).items():
-                    if backend.name == "tcnn" and name == "hash_grid" and n_tangents:
-                        continue  # differences over half a cell are another quantity
-                    pairs = zip(_run(kernel, inputs), _run(expected[name][0], inputs), strict=True)
-                    yield _compared(backend, name, case, n_tangents, [_error(*p) for p in pairs])
-            expected = case.ray_kernels(reference)
-            for name, (kernel, inputs) in case.ray_kernels(backend).items():
-                pairs = zip(_run(kernel, inputs), _run(expected[name][0], inputs), strict=True)
-                yield _compared(backend, name, case, 0, [_error(*p) for p in pairs])
-            ways = [_ways(case.march(each), n_rows // PER_RAY) for each in (backend, reference)]
-            # A step more or less at either end of the way through the band.
-            off = float((ways[0] - ways[1]).abs().max()) if n_rows >= PER_RAY else 0.0
-            allowed = 2.02 * case.step / TOLERANCES[backend.name]
-            yield _compared(backend, "march", case, 0, [off / allowed])
+                pairs = case.kernels(backend, n_tangents), case.kernels(reference, n_tangents)
+                if backend.name == "tcnn" and n_tangents:
+                    del pairs[0]["hash_grid"]  # differences over half a cell are another quantity
+                yield from _compared(backend, case, n_tangents, *pairs)
+            pairs = case.ray_kernels(backend), case.ray_kernels(reference)
+            yield from _compared(backend, case, 0, *pairs)
+            yield _marched(backend, reference, case)
+
+
+def _compared(
+    backend: Backend, case: Case, n_tangents: int, kernels: dict, expected: dict
+) -> Iterator[dict[str, Any]]:
+    """Yields a line for each kernel of a backend: how far it is from that of `reference`."""
+    for name, (kernel, inputs) in kernels.items():
+
+        def errors(run=kernel, other=expected[name][0], given=inputs) -> dict[str, Any]:
+            pairs = zip(_run(run, given), _run(other, given), strict=True)
+            return _verdict(backend, [_error(*pair) for pair in pairs])
+
+        yield guarded(_line(backend, name, case) | {"tangents": n_tangents}, errors, agrees=False)
+
+
+def _marched(backend: Backend, reference: Backend, case: Case) -> dict[str, Any]:
+    """Returns the line of the march: how much of a ray is sampled, by both."""
+
+    def errors() -> dict[str, Any]:
+        n_rays = case.slices.n_rows // PER_RAY
+        ways = [_ways(case.march(each), n_rays) for each in (backend, reference)]
+        # A step more or less at either end of the way through the band.
+        off = float((ways[0] - ways[1]).abs().max()) if n_rays else 0.0
+        allowed = 2.02 * case.step / TOLERANCES[backend.name]
+        return _verdict(backend, [off / allowed])
+
+    return guarded(_line(backend, "march", case) | {"tangents": 0}, errors, agrees=False)
 
 
 def times(
@@ -131,26 +150,45 @@ def times(
         for backend in backends:
             kernels = case.kernels(backend, 3) | case.ray_kernels(backend)
             for name, (kernel, inputs) in kernels.items():
-                entry = {"backend": backend.name, "kernel": name, "rows": n_rows}
-                entry["frames"] = n_frames
-                try:
-                    taken = _taken(kernel, inputs, device, small)
-                except torch.OutOfMemoryError:
-                    yield entry | {"forward_ms": "out of memory"}
-                    continue
                 floor = _floor(case, name, bandwidth, rate)
-                yield entry | {
-                    "forward_ms": round(taken[0], 4),
-                    "backward_ms": round(taken[1], 4),
-                    "samples_per_second": round(1e3 * n_rows / sum(taken)),
-                    "floor_ms": round(floor, 4),
-                    "part_of_floor": round(floor / sum(taken), 3),
-                }
-            forward = _milliseconds(lambda b=backend, c=case: c.march(b), device, small)
-            entry = {"backend": backend.name, "kernel": "march", "rows": n_rows}
-            entry |= {"frames": n_frames, "forward_ms": round(forward, 4)}
-            n_samples = case.march(backend).n_samples
-            yield entry | {"samples_per_second": round(1e3 * n_samples / forward)}
+
+                def both(run=kernel, given=inputs, least=floor, rows=n_rows) -> dict[str, Any]:
+                    taken = _taken(run, given, device, small)
+                    return {
+                        "forward_ms": round(taken[0], 4),
+                        "backward_ms": round(taken[1], 4),
+                        "samples_per_second": round(1e3 * rows / sum(taken)),
+                        "floor_ms": round(least, 4),
+                        "part_of_floor": round(least / sum(taken), 3),
+                    }
+
+                yield guarded(_line(backend, name, case), both)
+
+            def forward(each=backend, given=case) -> dict[str, Any]:
+                taken = _milliseconds(lambda: given.march(each), device, small)
+                rate_ = round(1e3 * given.march(each).n_samples / taken)
+                return {"forward_ms": round(taken, 4), "samples_per_second": rate_}
+
+            yield guarded(_line(backend, "march", case), forward)
+
+
+def guarded(
+    line: dict[str, Any], measure: Callable[[], dict[str, Any]], **failed: Any
+) -> dict[str, Any]:
+    """Returns a line with what was measured, or with the error: the next line is still wanted.
+
+    Args:
+        line: What is measured.
+        measure: Returns the rest of the line.
+        failed: What the line has besides the error.
+    """
+    try:
+        return line | measure()
+    except torch.OutOfMemoryError:
+        return line | {"forward_ms": "out of memory"} | failed
+    except Exception as error:
+        text = (str(error).strip().splitlines() or [""])[0]
+        return line | failed | {"error": f"{type(error).__name__}: {text}"}
 
 
 def _taken(
@@ -180,19 +218,16 @@ def _ways(samples: Samples, n_rays: int) -> Tensor:
     )
 
 
-def _compared(
-    backend: Backend, kernel: str, case: Case, n_tangents: int, errors: list[float]
-) -> dict[str, Any]:
-    """Returns a line of the comparison with `reference`."""
-    return {
-        "backend": backend.name,
-        "kernel": kernel,
-        "rows": case.slices.n_rows,
-        "frames": len(case.slices.frames),
-        "tangents": n_tangents,
-        "errors": [float(f"{error:.2e}") for error in errors],
-        "agrees": max(errors) <= TOLERANCES[backend.name],
-    }
+def _line(backend: Backend, kernel: str, case: Case) -> dict[str, Any]:
+    """Returns what a line is about."""
+    rows, frames = case.slices.n_rows, len(case.slices.frames)
+    return {"backend": backend.name, "kernel": kernel, "rows": rows, "frames": frames}
+
+
+def _verdict(backend: Backend, errors: list[float]) -> dict[str, Any]:
+    """Returns errors and whether they are small enough."""
+    agrees = all(error <= TOLERANCES[backend.name] for error in errors)  # NaN is not
+    return {"errors": [float(f"{error:.2e}") for error in errors], "agrees": agrees}
 
 
 def ceilings(device: torch.device, small: bool) -> tuple[float, float]:

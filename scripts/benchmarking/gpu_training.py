@@ -20,6 +20,7 @@ from resfields_ngp.tasks.capture import CaptureTask, restore_model
 from resfields_ngp.training import Trainer
 
 from . import ROOT
+from .gpu_report import memory
 from .measuring import REDUCED, capture_at, configured, measured_run
 
 PICTURE_TOLERANCES = {"reference": 1e-6, "triton": 4e-3, "tcnn": 2e-2}
@@ -46,7 +47,7 @@ def trainer_on(options: Namespace, backend: Backend) -> Trainer:
     if options.interpret:
         settings |= {"encoder.n_levels": 2, "network.n_neurons": 16, "head.n_neurons": 16}
         # Thousands of points that have nothing to do with how many rays there are.
-        settings |= {"losses.hull": 0.0, "losses.sparseness": 0.0}
+        settings |= {"losses.hull": 0.0, "losses.sparseness": 0.0, "hull.resolution": 16}
     config = configuration(options, settings)
     trainer, task, _ = prepare(config, load_capture(config.capture), backend)
     if options.interpret:
@@ -93,33 +94,39 @@ def _some_rays(task: Task, count: int) -> Rays:
     return drawn.to(task.field.backend.device).rays
 
 
-def trained(options: Namespace, backends: list[str]) -> dict[str, Any]:
+def trained(options: Namespace, backends: list[str], device: torch.device) -> dict[str, Any]:
     """Trains, meshes, renders and scores a capture, and opens its checkpoint on every backend.
 
-    Of several backends it takes the one that `--device auto` does.
+    Of several backends it takes the one that `--device auto` does. Where nothing is measured, the
+    CPU's kernels stand for it.
     """
+    if device.type != "cuda":
+        backends = ["cpu"]
     chosen = backends[0] if len(backends) == 1 else "auto"
-    settings = {**REDUCED, "training.seconds": options.seconds, "training.device": "cuda"}
+    settings = {**REDUCED, "training.seconds": options.seconds, "training.device": device.type}
     settings |= {"training.backend": chosen, "training.samples_per_batch": 0}
+    if options.interpret:
+        settings |= {"training.steps": 40, "training.warmup_steps": 20, "meshing.resolution": 48}
     config = configuration(options, settings)
-    torch.cuda.reset_peak_memory_stats()
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
     row = measured_run(config, OUT)
     wanted = ("psnr", "masked_psnr", "chamfer", "steps", "train_seconds", "mesh_seconds")
-    found = {"capture": config.capture.path, "backend": open_backend(chosen, "cuda").name}
-    found |= {name: row[name] for name in wanted}
-    found["peak_gib"] = round(torch.cuda.max_memory_allocated() / 2**30, 2)
-    return found | {"pictures_differ_by": _pictures_differ(config, ["reference", *backends])}
+    found = {"capture": config.capture.path, "backend": open_backend(chosen, device.type).name}
+    found |= {name: row[name] for name in wanted} | memory(device)
+    differences = _pictures_differ(config, ["reference", *backends], device)
+    return found | {"pictures_differ_by": differences}
 
 
-def _pictures_differ(config: Config, backends: list[str]) -> dict[str, float]:
+def _pictures_differ(config: Config, backends: list[str], device: torch.device) -> dict[str, float]:
     """Returns the mean difference of a picture's colours from the first backend's."""
-    reconstruction = load_reconstruction(OUT, "cuda")
-    field, device = reconstruction.field, reconstruction.field.backend.device
+    reconstruction = load_reconstruction(OUT, device.type)
+    field = reconstruction.field
     source = prepare(config, load_capture(config.capture), field.backend)[1].source
     batch = source.draw((0,), 4096, 0.7, torch.Generator(device).manual_seed(0))
-    pictures = []
+    rays, pictures = batch.to(device).rays, []
     for name in backends:
-        field.backend = open_backend(name, "cuda")
-        pictures.append(render(field, reconstruction.occupancy, batch.rays).rgbs)
+        field.backend = open_backend(name, device.type)
+        pictures.append(render(field, reconstruction.occupancy, rays).rgbs)
     pairs = zip(backends[1:], pictures[1:], strict=True)
     return {name: round(float((one - pictures[0]).abs().mean()), 5) for name, one in pairs}

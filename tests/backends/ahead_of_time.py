@@ -1,7 +1,8 @@
 """Compiles the Triton kernels as a launch on a GPU would, without one, and prints what each needs.
 
 A process of its own: kernels that are interpreted cannot be compiled. ``ahead_of_time.py 80 90``
-prints one JSON list of kernels for those compute capabilities.
+prints one JSON list of kernels for those compute capabilities; options that no default takes are
+compiled for the first of them only.
 """
 
 from __future__ import annotations
@@ -35,11 +36,20 @@ NETWORKS = {
     "colour": (MlpSpec(18, 3, 64, 1, "relu"), 0, "float16"),
     "wide": (MlpSpec(32, 16, 128, 2), 3, "float16"),
 }
+OPTIONAL_NETWORKS = {
+    "narrow": (MlpSpec(32, 16, 16, 2, "relu"), 3, "float16"),
+    "softplus": (MlpSpec(27, 17, 48, 1, "softplus"), 3, "bfloat16"),
+    "no hidden layer": (MlpSpec(32, 16, 64, 0), 3, "float16"),
+}
 GRIDS = {
     "residuals": (GridSpec(12, 2, 4, 15, 8, 1.35), 3),
     "40 frames": (GridSpec(12, 2, 11, 15, 8, 1.35), 3),
     "100 frames": (GridSpec(12, 2, 16, 15, 8, 1.35), 3),
     "time slices": (GridSpec(12, 2, 1, 17, 8, 1.35, (2,) * 12), 0),
+}
+OPTIONAL_GRIDS = {
+    "normals of time slices": (GridSpec(12, 2, 1, 17, 8, 1.35, (2,) * 12), 3),
+    "one level": (GridSpec(1, 2, 4, 15, 8, 1.35), 3),
 }
 
 
@@ -88,18 +98,21 @@ def assembled(ptx: str, capability: int) -> dict[str, int]:
     return {key: int(re.findall(pattern, done.stderr)[0]) for key, pattern in patterns.items()}
 
 
-def run_networks(compiler: Compiler) -> None:
-    for name, (spec, n_tangents, precision) in NETWORKS.items():
+def run_networks(compiler: Compiler, with_options: bool) -> None:
+    networks = NETWORKS | (OPTIONAL_NETWORKS if with_options else {})
+    for name, (spec, n_tangents, precision) in networks.items():
         compiler.case = name
         jets = torch.zeros(SLICES.n_rows, 1 + n_tangents, spec.n_inputs, requires_grad=True)
         weights = torch.zeros(2, spec.n_weights, requires_grad=True)
         mlp.mlp(jets, SLICES, weights, spec, precision).sum().backward()
 
 
-def run_grids(compiler: Compiler) -> None:
-    for name, (spec, n_tangents) in GRIDS.items():
+def run_grids(compiler: Compiler, with_options: bool) -> None:
+    grids = GRIDS | (OPTIONAL_GRIDS if with_options else {})
+    for name, (spec, n_tangents) in grids.items():
         compiler.case = name
-        positions = torch.zeros(SLICES.n_rows, 3)
+        # A motion asks for gradients by positions.
+        positions = torch.zeros(SLICES.n_rows, 3, requires_grad=name in OPTIONAL_GRIDS)
         shape = (2, spec.n_levels, spec.n_lookups * spec.n_channels)
         slots = torch.zeros(shape[:2] + (2,), dtype=torch.int64) if spec.time_resolutions else None
         coefficients, table = torch.zeros(shape), torch.zeros(spec.table_shape)
@@ -108,25 +121,30 @@ def run_grids(compiler: Compiler) -> None:
         grid.hash_grid(*arguments).sum().backward()
 
 
-def run_rays(compiler: Compiler) -> None:
+def run_rays(compiler: Compiler, with_options: bool) -> None:
     compiler.case = "rays"
     some = Rays(torch.zeros(100, 3), torch.ones(100, 3), SLICES)
-    samples = rays.march(some, torch.zeros(2, 8, 8, 8), 0.1, 0.05, 3.0, torch.rand(100))
+    distances = torch.zeros(2, 8, 8, 8)
+    if with_options:
+        rays.march(some, distances.half(), 0.1, 0.05, 3.0, None)
+    samples = rays.march(some, distances, 0.1, 0.05, 3.0, torch.rand(100))
     alphas = torch.zeros(samples.n_samples, requires_grad=True)
     indices = torch.arange(100)
     rays.composite(alphas, indices, 100).sum().backward()
-    rays.accumulate(alphas, torch.zeros(samples.n_samples, 7), indices, 100).sum().backward()
+    for n_values in (1, 7) if with_options else (7,):
+        values = torch.zeros(samples.n_samples, n_values)
+        rays.accumulate(alphas, values, indices, 100).sum().backward()
 
 
 def main() -> None:
     found = []
-    for capability in (int(text) for text in sys.argv[1:]):
+    for index, capability in enumerate(int(text) for text in sys.argv[1:]):
         driver.set_active(NoDriver(capability))  # pyright: ignore - it is asked for no more
         compiler = Compiler(capability)
         for module in (grid, mlp, rays):
             module.launch = compiler
         for run in (run_networks, run_grids, run_rays):
-            run(compiler)
+            run(compiler, with_options=index == 0)
         found += compiler.found
     print(json.dumps(found))
 

@@ -1,22 +1,38 @@
 """Stand-ins for tinycudann and nerfacc: what their documentation says they compute, in torch.
 
 They are strict where the packages are: rows in multiples of 256, float32 inputs, half-precision
-outputs of networks, parameters in one flat vector.
+outputs of networks, parameters in one flat vector, contiguous gradients by whole padded outputs.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import torch
 from torch import Tensor, nn
 
-from resfields_ngp.backends.base import GridSpec, MlpSpec
+from resfields_ngp.backends.base import GridSpec, MlpSpec, pad_to_16
 from resfields_ngp.backends.reference import ReferenceBackend
 from resfields_ngp.records import FrameSlices
 
 ACTIVATIONS = {"ReLU": "relu", "Softplus": "softplus", "Squareplus": "squareplus"}
+
+
+class Checked(torch.autograd.Function):
+    """What tinycudann's bindings ask of a gradient by a kernel's outputs."""
+
+    @staticmethod
+    def forward(ctx, outputs, loss_scale):
+        ctx.kind, ctx.loss_scale = outputs.dtype, loss_scale
+        return outputs.view_as(outputs)
+
+    @staticmethod
+    def backward(ctx, gradients):
+        scaled = gradients * ctx.loss_scale
+        assert scaled.is_contiguous() and scaled.dtype == ctx.kind
+        return gradients, None
 
 
 class Encoding(nn.Module):
@@ -46,9 +62,8 @@ class Encoding(nn.Module):
         ones = torch.ones(1, self.spec.n_levels, 1)
         table = self.params.view(self.spec.table_shape)
         slices = FrameSlices.single(0, n_rows)
-        return ReferenceBackend().hash_grid(positions, slices, ones, None, table, self.spec, 0)[
-            :, 0
-        ]
+        jets = ReferenceBackend().hash_grid(positions, slices, ones, None, table, self.spec, 0)
+        return Checked.apply(jets[:, 0], 1.0)[:n_rows, : self.spec.n_features]
 
 
 class Network(nn.Module):
@@ -78,7 +93,9 @@ class Network(nn.Module):
         self.launches.append(rows.shape[0])
         weights = self.params.half().float()[None]
         slices = FrameSlices.single(0, rows.shape[0])
-        return ReferenceBackend().mlp(rows[:, None], slices, weights, self.spec)[:, 0].half()
+        whole = replace(self.spec, n_outputs=pad_to_16(self.spec.n_outputs))
+        outputs = ReferenceBackend().mlp(rows[:, None], slices, weights, whole)[:, 0].half()
+        return Checked.apply(outputs, self.loss_scale)[: rows.shape[0], : self.spec.n_outputs]
 
 
 def tinycudann(supports_jit: bool = True) -> SimpleNamespace:

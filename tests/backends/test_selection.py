@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import logging
 import subprocess
+from pathlib import Path
 
 import pytest
 import torch
@@ -132,3 +134,20 @@ def test_the_measurement_runs_every_kernel_forward_and_backward():
     backend = Counting()
     selection.workload(backend, 64)()
     assert backend.calls == ("hash_grid", "mlp")
+
+
+@pytest.mark.parametrize(
+    ("package", "home"),
+    [("tinycudann", "tcnn.py"), ("nerfacc", "tcnn.py"), ("triton", "triton")],
+)
+def test_nothing_but_its_own_backend_imports_a_gpus_package(package: str, home: str):
+    root = Path(backends.__file__).parents[1]
+    importers = set()
+    for path in root.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [each.name for each in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and not node.level:
+                names = [node.module or ""]
+            if any(name.split(".")[0] == package for name in names):
+                importers.add(path.relative_to(root).parts[:2])
+    assert importers <= {("backends", home)}

@@ -118,6 +118,17 @@ def test_table_gradient_is_added_to_the_one_that_is_there():
     assert_all_close([own.grad - 1.0], [fresh.grad])
 
 
+@pytest.mark.parametrize("n_channels", [4, 64])
+def test_a_launch_is_within_cudas_limits_however_many_rows(n_channels: int):
+    from resfields_ngp.backends.triton import grid
+
+    spec, slices = GridSpec(12, 2, n_channels, 9, 8, 1.35), FrameSlices.single(0, 1 << 24)
+    inputs = [torch.zeros(0)] * 4
+    sides, _ = grid._arguments(*inputs, slices, spec)
+    assert sides[0] < 1 << 31 and max(sides[1:]) <= 65535
+    assert sides[0] == 12 * -(-slices.n_rows // grid.block_rows(spec))
+
+
 @pytest.mark.parametrize("n_tangents", [0, 3])
 @pytest.mark.parametrize("activation", ["relu", "softplus", "squareplus"])
 @pytest.mark.parametrize("precision", TOLERANCES)

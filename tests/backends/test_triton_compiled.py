@@ -17,8 +17,8 @@ import pytest
 if importlib.util.find_spec("triton") is None:
     pytest.skip("triton is not installed", allow_module_level=True)
 
-CAPABILITIES = (80, 90, 120)
-"""A100, H100, GeForce RTX 50."""
+CAPABILITIES = (90, 80, 120)
+"""H100, A100, GeForce RTX 50."""
 SPILLED = {"wide": 512}
 """Bytes that a thread may move to memory for want of registers; 64 where nothing else is said."""
 SHARED = 99 << 10

@@ -108,11 +108,11 @@ def _constants(spec: GridSpec, n_tangents: int) -> dict[str, int]:
 
 
 def _arguments(positions, coefficients, table, slots, slices: FrameSlices, spec: GridSpec):
-    """Returns the launch grid, (levels, tiles of a frame, frames), and the kernels' inputs."""
+    """Returns the launch grid, (levels x tiles of a frame, frames), and the kernels' inputs."""
     most = max(end - begin for begin, end in pairwise(slices.offsets))
     offsets = on_device(slices.offsets, positions.device)
     arguments = (positions, offsets, coefficients, slots, table, *_levels(spec, positions.device))
-    return (spec.n_levels, n_tiles(most, block_rows(spec)), len(slices.frames)), arguments
+    return (spec.n_levels * n_tiles(most, block_rows(spec)), len(slices.frames)), arguments
 
 
 @lru_cache(maxsize=16)

@@ -7,8 +7,8 @@ Vocabulary
              feature f.
     corner   one of the 8 vertices around a position; its weight is a product of three factors.
 
-The grid is (L, tiles, T): levels of the same rows run side by side, and their outputs, F floats
-each, meet in the cache before they leave it.
+The grid is (L * tiles, T): levels of the same rows run side by side, and their outputs, F floats
+each, meet in the cache before they leave it. Only the first side of a grid may exceed 65,535.
 """
 
 from __future__ import annotations
@@ -111,10 +111,10 @@ def grid_forward(
     D: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """Writes one level's features and their derivatives by position; grid (L, tiles, T)."""
-    level, frame = tl.program_id(0), tl.program_id(2)
+    """Writes one level's features and their derivatives by position; grid (L * tiles, T)."""
+    level, frame = tl.program_id(0) % L, tl.program_id(1)
     end = tl.load(offsets + frame + 1)
-    row = tl.load(offsets + frame) + tl.program_id(1) * BLOCK
+    row = tl.load(offsets + frame) + (tl.program_id(0) // L).to(tl.int64) * BLOCK
     if row < end:
         rows = row + tl.arange(0, BLOCK)
         is_row = rows < end
@@ -181,11 +181,11 @@ def grid_backward(
     BY_POSITIONS: tl.constexpr,
     BY_TABLE: tl.constexpr,
 ):
-    """Adds one level's gradients; grid (L, tiles, T). The level is trilinear: pure second
+    """Adds one level's gradients; grid (L * tiles, T). The level is trilinear: pure second
     derivatives by an axis are 0, mixed ones are not."""
-    level, frame = tl.program_id(0), tl.program_id(2)
+    level, frame = tl.program_id(0) % L, tl.program_id(1)
     end = tl.load(offsets + frame + 1)
-    row = tl.load(offsets + frame) + tl.program_id(1) * BLOCK
+    row = tl.load(offsets + frame) + (tl.program_id(0) // L).to(tl.int64) * BLOCK
     if row < end:
         rows = row + tl.arange(0, BLOCK)
         is_row = rows < end

@@ -30,14 +30,14 @@ class LossConfig:
     """The signed distance is nowhere less than the visual hull's, which contains the subject."""
     depth: float = 0.1
     """L1 of rendered and measured depth along the ray, model units; needs depth images."""
-    sparseness: float = 0.5
+    sparseness: float = 0.1
     """Pushes the signed distance off 0 away from the surface (SparseNeuS, arXiv:2206.05737)."""
-    area: float = 0.0
+    area: float = 0.015
     """Area of convex parts: draws in what no view holds, such as a wedge behind a flat back. Fades
     out by half of training."""
-    albedo: float = 0.05
-    """Albedos change little from place to place (Retinex), so that normals explain the shades;
-    counts where the head tells them apart."""
+    albedo: float = 0.15
+    """Albedos of one hue change little from place to place (Retinex), so that normals explain the
+    shades; counts where the head tells them apart."""
     curvature: float = 0.0
     """Similar normals a small step apart on the surface (after Neuralangelo, arXiv:2306.03092); of
     a density in a visual hull, similar slopes of its logarithm: `bending_loss`."""
@@ -154,11 +154,25 @@ def albedo_loss(
     neighbour_albedos: Tensor,  # (N, 3) a small step away
     weights: Tensor | None = None,  # (N,) 1 where it counts, else 0
 ) -> Tensor:  # ()
-    """``mean |a - a'|``: few edges, and nothing between them (Retinex, Land and McCann 1971)."""
+    """``mean exp(-|c - c'|_1 / 0.04) |a - a'|``, where c is an albedo a's hue, held fixed.
+
+    Light changes the brightness of a surface, hardly its hue: a change of brightness alone is put
+    down to it (colour Retinex; Land and McCann 1971, Grosse et al. 2009).
+    """
     changes = (albedos - neighbour_albedos).abs().mean(1)
+    hue_changes = (_hues(albedos) - _hues(neighbour_albedos)).abs().sum(1)
+    changes = changes * torch.exp(-hue_changes / 0.04)
     if weights is not None:
         return (changes * weights).sum() / weights.sum().clamp(min=1.0)
     return changes.sum() / max(changes.shape[0], 1)
+
+
+def _hues(
+    albedos: Tensor,  # (N, 3)
+) -> Tensor:  # (N, 3)
+    """Returns colours over their sum; near black they are less sure, and less apart."""
+    coloured = albedos.detach().clamp(min=0.0)
+    return coloured / (coloured.sum(1, keepdim=True) + 0.1)
 
 
 def bending_loss(

@@ -30,7 +30,7 @@ from .transfers import on_device
 class OccupancyConfig:
     """How densely rays are sampled, and how often the grid follows the field."""
 
-    core: float = 0.5
+    core: float = 0.3
     """Where surfaces begin: raised above the hull by this part of its local radius; 0 is the hull
     itself."""
     band: float = 3.5

@@ -31,7 +31,7 @@ class ImagingConfig:
     """mask: as in images cut out by a binary mask, a pixel that counts as covered shows the subject
     alone and any other the background. soft: blended. auto: mask where the capture has masks; the
     orbit is always soft."""
-    coverage: float = 0.15
+    coverage: float = 0.25
     """Opacity from which a pixel counts as covered where edges are cut out, above 0 and below 1.
     0.5 fits outlines best; less loses less of the subject and shows more beside it."""
     video: bool = True

@@ -47,7 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"--parts: unknown {', '.join(unknown)}; allowed: {', '.join(PARTS)}")
     if options.interpret:
         os.environ["TRITON_INTERPRET"] = "1"
-        options.backends = "triton"
+        if not options.alone:
+            options.backends = "triton"
     import torch
     from benchmarking.gpu_report import page
 

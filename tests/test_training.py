@@ -3,6 +3,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 import torch
@@ -63,7 +64,11 @@ class StandInRun:
 
 
 def make_trainer(
-    backend: str | Backend = "cpu", head: str = "neus", has_masks: bool = True, **settings
+    backend: str | Backend = "cpu",
+    head: str = "neus",
+    has_masks: bool = True,
+    losses: LossConfig = LOSSES,
+    **settings,
 ) -> Trainer:
     capture = ball_capture()
     source = PixelSource(capture, ball_space(), capture.views)
@@ -72,7 +77,7 @@ def make_trainer(
     field = small_field(opened, head)
     config = TrainingConfig(**(SETTINGS | settings))
     occupancy = ball_occupancy(OCCUPANCY, has_masks)
-    return Trainer(config, CaptureTask(config, LOSSES, field, occupancy, source, N_FRAMES))
+    return Trainer(config, CaptureTask(config, losses, field, occupancy, source, N_FRAMES))
 
 
 def task_of(trainer: Trainer) -> CaptureTask:
@@ -253,8 +258,11 @@ class AsynchronousBackend(ReferenceBackend):
 
 
 def test_an_asynchronous_backend_trains_the_same_field_up_to_samples_that_hardly_count():
+    # Albedos are compared at as many random places as count, which sets later draws apart.
+    losses = replace(LOSSES, albedo=0.0)
     backends = (AsynchronousBackend(), ReferenceBackend())
-    results = [run_fit(make_trainer(backend))[1].metrics[-1] for backend in backends]
+    trainers = [make_trainer(backend, losses=losses) for backend in backends]
+    results = [run_fit(trainer)[1].metrics[-1] for trainer in trainers]
     for name, value in results[1]["losses"].items():
         assert results[0]["losses"][name] == pytest.approx(value, rel=0.05, abs=1e-3), name
 

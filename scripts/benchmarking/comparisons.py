@@ -28,6 +28,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "rank 8": {"residual.rank": 8},
     "rank 16": {"residual.rank": 16},
     "box not stabilised": {"hull.stabilise": False},
+    "no light: the colour network sees normals": {"head.lighting": "network"},
+    "light without the albedo loss": {"losses.albedo": 0.0},
+    "no area loss": {"losses.area": 0.0},
 }
 """Variant of the ablation to what differs from the defaults."""
 

@@ -106,7 +106,8 @@ def trained(options: Namespace, backends: list[str], device: torch.device) -> di
     settings = {**REDUCED, "training.seconds": options.seconds, "training.device": device.type}
     settings |= {"training.backend": chosen, "training.samples_per_batch": 0}
     if options.interpret:
-        settings |= {"training.steps": 40, "training.warmup_steps": 20, "meshing.resolution": 48}
+        settings |= {"training.steps": 300, "training.samples_per_batch": 1024}
+        settings |= {"training.warmup_steps": 30, "meshing.resolution": 48}
     config = configuration(options, settings)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()

@@ -202,7 +202,7 @@ def _on_surface(
         at = FrameSlices(slices.frames, tuple(-(-offset // stride) for offset in slices.offsets))
         return chosen, at, (weights[chosen] > 0.1).float()
     chosen = (weights > 0.1).nonzero()[:, 0]
-    chosen = chosen[:: max(1, len(chosen) // count)]
+    chosen = chosen[:: max(1, len(chosen) // count)].contiguous()
     return chosen, _slices_of(chosen, slices), None
 
 

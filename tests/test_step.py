@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -15,12 +16,16 @@ from ball_scene import (
     small_field,
 )
 
+from resfields_ngp import surface_losses
 from resfields_ngp.backends import open_backend
+from resfields_ngp.heads.base import Outputs
 from resfields_ngp.losses import LossConfig
 from resfields_ngp.occupancy import OccupancyConfig
 from resfields_ngp.pixels import PixelSource
-from resfields_ngp.records import Batch
+from resfields_ngp.records import Batch, FrameSlices
+from resfields_ngp.rendering import Shading
 from resfields_ngp.step import StepResult, backdrop_rgbs, hull_step, render_step
+from resfields_ngp.surface_losses import Place
 
 BACKENDS = [open_backend(name, "cpu") for name in ("reference", "cpu")]
 CPU = BACKENDS[1]
@@ -133,6 +138,21 @@ def test_an_empty_ray_costs_nothing_on_its_own_background_only():
         for kind in ("white", "black", "random")
     ]
     assert losses[0] == 0.0 and losses[1] == 1.0 and 0.3 < losses[2] < 0.7
+
+
+def test_samples_on_the_surface_are_picked_evenly_and_without_a_warning():
+    slices, weights = FrameSlices((0, 2), (0, 16, 40)), torch.full((40,), 0.5)
+    weights[::2] = 0.05
+    shading = Shading(torch.zeros(40, 3), Outputs(torch.zeros(40, 1), torch.zeros(40, 3)), weights)
+    place = Place(small_field(CPU, "neus"), ball_occupancy(CONFIG, True), 0.3, seeded())
+    torch.set_warn_always(True)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            chosen, at, _ = surface_losses._on_surface(place, shading, slices, 5)
+    finally:
+        torch.set_warn_always(False)
+    assert chosen.tolist() == [1, 9, 17, 25, 33] and at == FrameSlices((0, 2), (0, 2, 5))
 
 
 def test_smoothness_is_asked_of_coefficients_only_where_wanted():

@@ -131,10 +131,7 @@ def area_loss(
     it moves a ridge. It comes to rest where the surface is flat or a saddle.
     """
     lacking = (around - sdfs).detach() * (6.0 / reach**2)
-    pulls = lacking.clamp(0.0, 1.0 / reach) * sdfs
-    if weights is not None:
-        return -(pulls * weights).sum() / weights.sum().clamp(min=1.0)
-    return -pulls.sum() / max(sdfs.shape[0], 1)
+    return -_mean(lacking.clamp(0.0, 1.0 / reach) * sdfs, weights)
 
 
 def curvature_loss(
@@ -144,9 +141,7 @@ def curvature_loss(
 ) -> Tensor:  # ()
     """``mean (1 - cos)`` of the angle between neighbouring normals."""
     cosines = torch.nn.functional.cosine_similarity(gradients, neighbour_gradients, dim=1, eps=1e-6)
-    if weights is not None:
-        return ((1.0 - cosines) * weights).sum() / weights.sum().clamp(min=1.0)
-    return (1.0 - cosines).sum() / max(gradients.shape[0], 1)
+    return _mean(1.0 - cosines, weights)
 
 
 def albedo_loss(
@@ -161,10 +156,7 @@ def albedo_loss(
     """
     changes = (albedos - neighbour_albedos).abs().mean(1)
     hue_changes = (_hues(albedos) - _hues(neighbour_albedos)).abs().sum(1)
-    changes = changes * torch.exp(-hue_changes / 0.04)
-    if weights is not None:
-        return (changes * weights).sum() / weights.sum().clamp(min=1.0)
-    return changes.sum() / max(changes.shape[0], 1)
+    return _mean(changes * torch.exp(-hue_changes / 0.04), weights)
 
 
 def _hues(
@@ -187,10 +179,17 @@ def bending_loss(
     The absolute value lets slopes change in few places (total variation of the gradient), as at a
     subject's outline. Needs no derivatives by position.
     """
-    bends = (ahead + behind - 2.0 * levels).abs() / step
-    if weights is not None:
-        return (bends * weights).sum() / weights.sum().clamp(min=1.0)
-    return bends.sum() / max(bends.shape[0], 1)
+    return _mean((ahead + behind - 2.0 * levels).abs() / step, weights)
+
+
+def _mean(
+    values: Tensor,  # (N,)
+    weights: Tensor | None,  # (N,) 1 where a value counts, else 0; None counts all
+) -> Tensor:  # ()
+    """Returns the mean of the values that count, 0 of none."""
+    if weights is None:
+        return values.sum() / max(values.shape[0], 1)
+    return (values * weights).sum() / weights.sum().clamp(min=1.0)
 
 
 def silhouette_loss(

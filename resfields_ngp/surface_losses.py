@@ -13,7 +13,7 @@ from torch import Tensor
 
 from .backends.reference import box_interval
 from .field import Field
-from .heads.base import Outputs, unit
+from .heads.base import unit
 from .losses import (
     LossConfig,
     albedo_loss,
@@ -159,7 +159,7 @@ def _albedo(place: Place, shading: Shading, slices: FrameSlices) -> Tensor:
     head, backend = place.field.head, place.field.backend
     here = shading.outputs.at(chosen)
     positions = (shading.positions[chosen] + _nearby(place, len(chosen))).clamp(0.0, 1.0)
-    there = Outputs.of(place.field.query(positions, at, place.fraction, 0))
+    there = place.field.outputs(positions, at, place.fraction, 0)
     head_on = -unit(here.gradients.detach())
     albedos, others = (head.albedos(each, head_on, at, backend) for each in (here, there))
     return albedo_loss(albedos, others, counts)

@@ -122,20 +122,17 @@ class NeusHead(RadianceHead):
         self, outputs: Outputs, directions: Tensor, slices: FrameSlices, backend: Backend
     ) -> Tensor:
         """See `Head.rgbs`."""
-        normals = unit(outputs.gradients)
-        if self.has_albedo:
-            return self.albedos(outputs, directions, slices, backend) * self.shades(normals)
-        inputs = [outputs.values[:, 1:], normals]
-        degree = self.config.view_degree
-        return network_rgbs(self.colour, inputs, directions, degree, slices, backend)
+        albedos = self.albedos(outputs, directions, slices, backend)
+        return albedos * self.shades(unit(outputs.gradients)) if self.has_albedo else albedos
 
     def albedos(
         self, outputs: Outputs, directions: Tensor, slices: FrameSlices, backend: Backend
     ) -> Tensor:
         """See `RadianceHead.albedos`."""
-        assert self.has_albedo, "the colour network needs normals here"
         degree = self.config.view_degree
         inputs = [outputs.values[:, 1:]]
+        if not self.has_albedo:
+            inputs.append(unit(outputs.gradients))
         return network_rgbs(self.colour, inputs, directions, degree, slices, backend)
 
     def shades(

@@ -19,9 +19,6 @@ from .records import FrameSlices, check_shape
 from .resfield import ResFieldConfig
 from .transfers import Follower
 
-QUERY_ROWS = 65536
-"""Rows of one query without gradients; bounds the memory of rendering and meshing."""
-
 
 @dataclass(frozen=True)
 class NetworkConfig:
@@ -176,13 +173,15 @@ class SurfaceField(SignalField):
 
         Model units where it is a distance. Not differentiable; runs in bounded memory.
         """
-        parts = positions.split(QUERY_ROWS)
+        parts = positions.split(self.backend.query_rows)
         return torch.cat([self.head.levels(self._values(part, frame)) for part in parts])
 
     @torch.no_grad()
     def normals(self, positions: Tensor, frame: int) -> Tensor:
         """Returns (N, 3) unit normals, outward, model axes. Not differentiable."""
-        return torch.cat([self._surface(part, frame)[1] for part in positions.split(QUERY_ROWS)])
+        return torch.cat(
+            [self._surface(part, frame)[1] for part in positions.split(self.backend.query_rows)]
+        )
 
     def _surface(self, positions: Tensor, frame: int) -> tuple[Tensor, Tensor]:
         """Returns the jets and the unit normals at one frame."""
@@ -222,7 +221,7 @@ class Field(SurfaceField):
         Not differentiable.
         """
         chunks = []
-        for rows in torch.arange(positions.shape[0]).split(QUERY_ROWS):
+        for rows in torch.arange(positions.shape[0]).split(self.backend.query_rows):
             found, normals = self._surface(positions[rows], frame)
             views = -normals if directions is None else directions[rows]
             slices = FrameSlices.single(frame, len(rows))

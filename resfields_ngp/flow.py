@@ -18,7 +18,7 @@ from torch import Tensor
 
 from .backends.base import Backend
 from .config_tree import ConfigError
-from .field import QUERY_ROWS, TimeField
+from .field import TimeField
 from .mesh import Mesh
 from .motion import MOTIONS, Motion, MotionConfig, MotionNetworkConfig, jets
 from .records import FrameSlices, ModelSpace
@@ -138,8 +138,10 @@ def _in_parts(
     """Returns moved world points, in bounded memory; the space is the same at every frame."""
     model = torch.from_numpy(space.to_model(positions, frame).astype(np.float32))
     model = model.to(field.backend.device)
-    slices = [FrameSlices.single(frame, len(part)) for part in model.split(QUERY_ROWS)]
-    pairs = zip(model.split(QUERY_ROWS), slices, strict=True)
+    slices = [
+        FrameSlices.single(frame, len(part)) for part in model.split(field.backend.query_rows)
+    ]
+    pairs = zip(model.split(field.backend.query_rows), slices, strict=True)
     moved = torch.cat([flow(*pair, field.trained_fraction) for pair in pairs])
     return space.to_world(moved.double().cpu().numpy(), frame)
 

@@ -60,16 +60,16 @@ class LossConfig:
 def colour_loss(
     rgbs: Tensor,  # (R, 3) rendered
     targets: Tensor,  # (R, 3)
-    weights: Tensor,  # (R,) per pixel
+    weights: Tensor | None,  # (R,) 1 where a pixel counts, else 0; None counts all
     kind: Literal["l1", "huber"] = "l1",
 ) -> Tensor:  # ()
-    """Weighted mean colour error over pixels with weight (NeuS, Eq. 15)."""
+    """Mean colour error over pixels that count (NeuS, Eq. 15)."""
     errors = rgbs - targets
     if kind == "huber":
         delta = 0.1
         size = errors.abs()
         errors = torch.where(size < delta, errors * errors / (2.0 * delta), size - 0.5 * delta)
-    return (errors.abs().mean(1) * weights).sum() / weights.sum().clamp(min=1.0)
+    return _mean(errors.abs().mean(1), weights)
 
 
 def mask_loss(

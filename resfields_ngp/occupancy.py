@@ -106,9 +106,14 @@ class Occupancy(nn.Module):
         return min(max(self.config.step / sharpness, self.config.min_step), self.config.max_step)
 
     def march(
-        self, rays: Rays, backend: Backend, sharpness: float, jitter: Tensor | None
+        self,
+        rays: Rays,
+        backend: Backend,
+        sharpness: float,
+        jitter: Tensor | None,
+        capacity: int | None = None,
     ) -> Samples:
-        """Returns the samples of rays near the surface. Not differentiable."""
+        """Returns the samples of rays near the surface; see `Backend.march`."""
         return backend.march(
             rays,
             self.distances,
@@ -116,6 +121,7 @@ class Occupancy(nn.Module):
             self.step(sharpness),
             self.config.stretch,
             jitter,
+            capacity,
         )
 
     def march_hull(self, rays: Rays, backend: Backend, step: float) -> Samples:

@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .transfers import on_device, sent
+from .transfers import MovingFrames, on_device, sent
 
 
 def frame_time(frame: int, n_frames: int) -> float:
@@ -45,6 +45,8 @@ def between_frames(rows: Callable[[tuple[int, ...]], Tensor], frames: tuple[floa
         rows: From whole frames to a row each.
         frames: Frames up to the last one.
     """
+    if isinstance(frames, MovingFrames):
+        return rows(frames)
     low = tuple(math.floor(frame) for frame in frames)
     if all(frame == whole for frame, whole in zip(frames, low, strict=True)):
         return rows(low)
@@ -145,8 +147,26 @@ class Rays:
 
 
 @dataclass(frozen=True)
+class Packing:
+    """Where each ray's samples lie; rows that belong to no ray are padding."""
+
+    firsts: Tensor
+    """(R,) int64: the first sample of each ray."""
+    counts: Tensor
+    """(R,) int64: how many it has."""
+    is_whole: Tensor | None = None
+    """(R,) bool: False where a ray's samples found no room, so that it has none; None: nowhere."""
+    n_found: Tensor | None = None
+    """() int64: samples that are no padding; None where there is none."""
+
+
+@dataclass(frozen=True)
 class Samples:
-    """N intervals along rays, packed: sorted by ray, hence by frame, and by distance in a ray."""
+    """N intervals along rays, packed: sorted by ray, hence by frame, and by distance in a ray.
+
+    Padding, which only a march into a fixed number of rows leaves, repeats samples of its frame at
+    length 0: whatever is averaged over samples is averaged over samples there too.
+    """
 
     ray_indices: Tensor
     """(N,) int64: the ray of each interval."""
@@ -156,10 +176,12 @@ class Samples:
     """(N,) where it ends."""
     slices: FrameSlices
     """Which intervals belong to which frame."""
+    packing: Packing | None = None
+    """Where they lie by ray, if the march has said so."""
 
     @property
     def n_samples(self) -> int:
-        """The number of intervals."""
+        """The number of intervals, with padding."""
         return self.ray_indices.shape[0]
 
     @property
@@ -201,6 +223,18 @@ class Batch:
     depths: Tensor | None
     """(R,) measured distance along the ray in model units, 0 where unknown; None without depth
     images."""
+    weights: Tensor | None = None
+    """(R,) 0 where a pixel does not count; None: all count."""
+
+    def where(
+        self,
+        counts: Tensor,  # (R,) bool
+    ) -> Batch:
+        """Returns the batch with only some pixels that count; the others show nothing."""
+        weights = counts.to(self.rgbs.dtype)
+        masks = None if self.masks is None else self.masks * weights
+        depths = None if self.depths is None else self.depths * weights
+        return Batch(self.rays, self.rgbs, masks, depths, weights)
 
     def to(self, device: torch.device) -> Batch:
         """Returns the batch on a device."""
@@ -255,3 +289,5 @@ class StepResult:
     """Samples on the rays, or the points, pixels or vertices of the batch."""
     n_rays: int = 0
     """Rays of the batch; 0 for tasks without rays."""
+    n_found: Tensor | None = None
+    """() int64, on the device: samples that are no padding, where there may be some."""

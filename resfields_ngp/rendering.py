@@ -65,7 +65,7 @@ def render_samples(
     if field.backend.is_asynchronous:
         # How many are worth colouring is not known here without waiting; all are coloured.
         rgbs = field.head.rgbs(outputs, directions, samples.slices, field.backend)
-        colours = accumulate(weights, rgbs, samples.ray_indices, rays.n_rays)
+        colours = accumulate(weights, rgbs, samples.ray_indices, rays.n_rays, samples.packing)
     else:
         seen = (weights.detach() > MIN_WEIGHT).nonzero()[:, 0]
         bounds = torch.searchsorted(seen, on_device(samples.slices.offsets, seen.device))
@@ -75,7 +75,8 @@ def render_samples(
     others = [torch.ones_like(middles)[:, None], middles[:, None]]
     if n_tangents:
         others.append(field.head.outward * unit(outputs.gradients.detach()))
-    sums = accumulate(weights, torch.cat(others, dim=1), samples.ray_indices, rays.n_rays)
+    stacked = torch.cat(others, dim=1)
+    sums = accumulate(weights, stacked, samples.ray_indices, rays.n_rays, samples.packing)
     normals = sums[:, 2:] if n_tangents else torch.zeros_like(rays.origins)
     opacities = sums[:, 0]
     rendering = Rendering(

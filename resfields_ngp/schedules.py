@@ -41,6 +41,8 @@ class ScheduleConfig:
     """Kernels: auto (on a GPU the faster one, measured), cpu, triton, tcnn or reference."""
     threads: int = 0
     """CPU threads; 0 takes all."""
+    cuda_graphs: bool = True
+    """Record steps on a GPU and replay them, where that can be done; `resfields_ngp.recording`."""
 
     def __post_init__(self) -> None:
         at_least_0, at_least_1 = (0, math.inf), (1, math.inf)

@@ -29,21 +29,29 @@ def render_step(
     fraction: float,
     generator: torch.Generator,
     background: Background = "auto",
+    capacity: int | None = None,
 ) -> StepResult:
-    """Renders a batch and compares it with the images; differentiable in the field's parameters."""
+    """Renders a batch and compares it with the images; differentiable in the field's parameters.
+
+    With a `capacity` for samples of each frame nothing depends on what the march finds but values:
+    such a step can be recorded.
+    """
+    jitter = torch.rand(batch.rays.n_rays, generator=generator, device=generator.device)
+    sharpness = field.sharpness(fraction)
+    samples = occupancy.march(batch.rays, field.backend, sharpness, jitter, capacity)
+    if samples.packing is not None and samples.packing.is_whole is not None:
+        batch = batch.where(samples.packing.is_whole)
     rays, masks = batch.rays, batch.masks
-    jitter = torch.rand(rays.n_rays, generator=generator, device=generator.device)
-    samples = occupancy.march(rays, field.backend, field.sharpness(fraction), jitter)
     backdrop = backdrop_rgbs(background, rays.n_rays, masks is not None, generator)
     rendering, shading = render_samples(field, rays, samples, fraction, backdrop)
 
     losses: dict[str, Tensor] = {}
-    targets, pixel_weights = batch.rgbs, batch.rgbs.new_ones(rays.n_rays)
+    targets = batch.rgbs
     if masks is not None:
         targets = batch.rgbs + (1.0 - masks)[:, None] * backdrop
         losses["mask"] = config.mask * mask_loss(rendering.opacities, masks)
     losses["colour"] = config.colour * colour_loss(
-        rendering.rgbs, targets, pixel_weights, config.colour_kind
+        rendering.rgbs, targets, batch.weights, config.colour_kind
     )
     if batch.depths is not None and config.depth:
         losses["depth"] = config.depth * depth_loss(
@@ -59,7 +67,8 @@ def render_step(
             losses["silhouette"] = config.hull * silhouette(place, rays, is_lost)
     else:
         losses |= density_losses(place, shading, samples, rays.n_rays, config)
-    return StepResult(losses, samples.n_samples, rays.n_rays)
+    n_found = None if samples.packing is None else samples.packing.n_found
+    return StepResult(losses, samples.n_samples, rays.n_rays, n_found)
 
 
 def backdrop_rgbs(

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from .optimising import make_optimiser
+from .recording import Recorder, can_record
 from .records import StepResult
 from .schedules import ScheduleConfig
 from .tasks.base import Task
@@ -71,6 +72,8 @@ class Trainer:
         self.step_count, self.seconds = 0, 0.0
         self.n_skipped = torch.zeros((), device=task.field.backend.device)
         self.queue: list[int] = []
+        records = config.cuda_graphs and can_record(task)
+        self.recorder = Recorder(task, differentiate) if records else None
 
     @property
     def fraction(self) -> float:
@@ -90,13 +93,16 @@ class Trainer:
         fraction = self.fraction
         frames = self._next_frames()
         draws = self._draws()
-        with self.task.field.backend.stepping():
-            result = self.task.step(frames, self.step_count, fraction, draws)
-            if result.losses:
-                self._check_finite(result)
-                total = torch.stack(list(result.losses.values())).sum()
-                total.backward()
-                self._skip_if_lost(total)
+        if self.recorder is None or self.recorder.is_given_up:
+            with self.task.field.backend.stepping():
+                result = self.task.step(frames, self.step_count, fraction, draws)
+                differentiate(result)
+        else:
+            seed = draws.initial_seed()
+            result = self.recorder.step(frames, self.step_count, fraction, seed)
+        if result.losses:
+            self._check_finite(result)
+            self._skip_if_lost(result)
         self._set_rates(fraction)
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=False)
@@ -153,7 +159,7 @@ class Trainer:
                 "the last checkpoint is intact: resume from it with a lower training.grid_rate"
             )
 
-    def _skip_if_lost(self, total: Tensor) -> None:
+    def _skip_if_lost(self, result: StepResult) -> None:
         """Tells the optimiser, on the device, to skip a step whose loss or gradient is not finite.
 
         A finite loss has an infinite gradient where half precision overflows on the way back.
@@ -163,7 +169,8 @@ class Trainer:
         gradients = [p.grad for p in self.task.field.parameters() if p.grad is not None]
         # At once; torch's `get_total_norm` does the same, and asks where each tensor is besides.
         norms = torch.stack(torch._foreach_norm(gradients))  # pyright: ignore - it has no stub
-        is_lost = (~(norms.sum() + total.detach()).isfinite()).float()
+        total = torch.stack([loss.detach() for loss in result.losses.values()]).sum()
+        is_lost = (~(norms.sum() + total).isfinite()).float()
         # What torch's GradScaler sets: the fused kernel then leaves the parameters alone.
         setattr(self.optimiser, "found_inf", is_lost)  # noqa: B010 - its types lack it
         self.n_skipped += is_lost
@@ -203,6 +210,12 @@ class Trainer:
         self.queue = list(scalars["queue"])
 
 
+def differentiate(result: StepResult) -> None:
+    """Adds the gradient of a step's losses to those of the parameters."""
+    if result.losses:
+        torch.stack(list(result.losses.values())).sum().backward()
+
+
 def in_numbers(losses: dict[str, Tensor]) -> dict[str, float]:
     """Returns loss terms as numbers, fetched from the device at once."""
     if not losses:
@@ -216,7 +229,7 @@ def compile_kernels(trainer: Trainer) -> None:
     count = min(trainer.config.frames_per_batch, trainer.task.n_frames)
     generator = torch.Generator(trainer.task.draws_on).manual_seed(0)
     for result in trainer.task.rehearse(tuple(range(count)), generator):
-        torch.stack(list(result.losses.values())).sum().backward()
+        differentiate(result)
     trainer.optimiser.zero_grad(set_to_none=False)
 
 

@@ -12,14 +12,36 @@ import torch
 from torch import Tensor
 
 
-@lru_cache(maxsize=256)
+class MovingFrames(tuple[int, ...]):
+    """Frames whose numbers the device reads from a tensor of its own, which can be overwritten.
+
+    What is recorded with them can be replayed with others. As a tuple they are those they were
+    made with: only how many they are holds for all.
+    """
+
+    numbers: Tensor
+    """(T,) int64, where the device computes."""
+
+    def __new__(cls, frames: tuple[int, ...], device: torch.device) -> MovingFrames:
+        moving = super().__new__(cls, frames)
+        moving.numbers = on_device(frames, device).clone()
+        return moving
+
+    def move(self, frames: tuple[int, ...]) -> None:
+        """Writes as many other frames."""
+        self.numbers.copy_(on_device(frames, self.numbers.device))
+
+
 def on_device(
     values: tuple[float, ...], device: torch.device, dtype: torch.dtype = torch.int64
 ) -> Tensor:
-    """Returns numbers as a tensor on the device; not to be written to, it is kept.
+    """Returns numbers as a tensor on the device; not to be written to, it is kept."""
+    return values.numbers if isinstance(values, MovingFrames) else _kept(values, device, dtype)
 
-    A step asks for the same few again and again.
-    """
+
+@lru_cache(maxsize=256)
+def _kept(values: tuple[float, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Returns numbers on the device; a step asks for the same few again and again."""
     return sent(torch.tensor(values, dtype=dtype), device)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from .datasets.video import Clip
-from .field import QUERY_ROWS, SignalField
+from .field import SignalField
 from .heads import VideoHead
 from .metrics import psnr, ssim
 from .pictures import write_png
@@ -47,9 +47,8 @@ def sampled_frame(model: SignalField, size: tuple[int, int], frame: float) -> np
     """Returns (H, W, 3) colours in [0, 1] at any size and any moment, in frames of the clip."""
     assert isinstance(model.head, VideoHead)
     n_pixels, parts = size[0] * size[1], []
-    for begin in range(0, n_pixels, QUERY_ROWS):
-        pixels = np.arange(begin, min(begin + QUERY_ROWS, n_pixels))
-        positions = torch.from_numpy(pixel_positions(pixels, size)).to(model.backend.device)
+    for pixels in torch.arange(n_pixels).split(model.backend.query_rows):
+        positions = torch.from_numpy(pixel_positions(pixels.numpy(), size)).to(model.backend.device)
         slices = FrameSlices.single(frame, len(pixels))
         values = model.query(positions, slices, model.trained_fraction, 0)[:, 0]
         parts.append(model.head.rgbs(values).clamp(0.0, 1.0).cpu().numpy())

@@ -29,8 +29,8 @@ from benchmarking import ROOT
 SHARES = {"parity": 0.2, "kernels": 0.3, "step": 0.15, "training": 0.35}
 """Parts of the check, and of the time that each may take; what one leaves is the next one's."""
 PARTS = tuple(SHARES)
-SIZES = [(1 << power, frames) for power in (16, 18, 20) for frames in (1, 4, 16)] + [(1 << 18, 8)]
-"""Rows and frames; the last is the size that design figures are given for."""
+SIZES = ("16x1", "16x4", "16x16", "18x1", "18x4", "18x16", "20x1", "20x4", "20x16", "18x8")
+"""Rows, as a power of two, and frames; the last is the size that design figures are given for."""
 GRACE = 20.0
 """Seconds after its time is up until a process is ended: it may be within one long entry."""
 
@@ -111,6 +111,7 @@ def _apart(options: Namespace, part: str, backends: str, limit: float) -> dict[s
     command += ["--limit", str(limit), "--seconds", str(options.seconds), "--out", str(out)]
     command += ["--capture", str(options.capture)] if options.capture else []
     command += ["--interpret"] if options.interpret else []
+    command += ["--sizes", *(f"{power}x{frames}" for power, frames in options.sizes)]
     fault = ""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=limit + GRACE)
@@ -171,11 +172,11 @@ class Check:
         from benchmarking.gpu_kernels import times
 
         small = self.options.interpret
-        yield from times(self.backends, self.device, [(64, 2)] if small else SIZES, small)
+        sizes = [(1 << power, frames) for power, frames in self.options.sizes]
+        yield from times(self.backends, self.device, [(64, 2)] if small else sizes, small)
 
     def _step(self) -> Iterator[dict[str, Any]]:
         import torch
-        from benchmarking.gpu_report import memory
         from benchmarking.gpu_training import trainer_on
 
         from resfields_ngp.training import Trainer, compile_kernels
@@ -186,20 +187,28 @@ class Check:
             trainer: Trainer = trainer_on(self.options, backend)
             if not self.options.interpret:
                 compile_kernels(trainer)
-            n_warm, n_steps = (0, 1) if self.options.interpret else (60, 30)
-            for _ in range(n_warm):
-                trainer.advance()
-            _wait(self.device)
-            begun, samples, losses = time.perf_counter(), 0, {}
-            for _ in range(n_steps):
-                result = trainer.advance()
-                samples, losses = samples + result.n_samples, result.losses
-            _wait(self.device)
-            seconds = (time.perf_counter() - begun) / n_steps
-            entry = {"backend": backend.name, "ms_per_step": round(1e3 * seconds, 3)}
-            entry |= {"samples_per_step": round(samples / n_steps), "waits": _waits(trainer)}
-            entry["losses"] = ", ".join(losses)
-            yield entry | memory(self.device)
+            recorder = trainer.recorder
+            yield {"backend": backend.name, "recorded": recorder is not None} | self._timed(trainer)
+            if recorder is not None:
+                recorder.is_given_up = True
+                yield {"backend": backend.name, "recorded": False} | self._timed(trainer)
+
+    def _timed(self, trainer: Any) -> dict[str, Any]:
+        """Returns how long a step takes; a recording is made anew as rays become more."""
+        from benchmarking.gpu_report import memory
+
+        n_warm, n_steps = (0, 1) if self.options.interpret else (100, 100)
+        for _ in range(n_warm):
+            trainer.advance()
+        _wait(self.device)
+        begun, samples, losses = time.perf_counter(), 0, {}
+        for _ in range(n_steps):
+            result = trainer.advance()
+            samples, losses = samples + result.n_samples, result.losses
+        _wait(self.device)
+        entry = {"ms_per_step": round(1e3 * (time.perf_counter() - begun) / n_steps, 3)}
+        entry |= {"samples_per_step": round(samples / n_steps), "waits": _waits(trainer)}
+        return entry | {"losses": ", ".join(losses)} | memory(self.device)
 
     def _training(self) -> Iterator[dict[str, Any]]:
         from benchmarking.gpu_training import trained
@@ -245,12 +254,24 @@ def _waits(trainer: Any) -> int | None:
     return sum("synchroniz" in str(warning.message) for warning in caught)
 
 
+def _size(text: str) -> tuple[int, int]:
+    power, frames = text.split("x")
+    return int(power), int(frames)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--parts", default=",".join(PARTS), help="what to run, by commas")
     parser.add_argument("--backends", default="triton,tcnn", help="which backends, by commas")
+    parser.add_argument(
+        "--sizes",
+        nargs="+",
+        type=_size,
+        default=[_size(text) for text in SIZES],
+        help="of the kernels part: power of two of the rows, x, frames",
+    )
     parser.add_argument("--capture", type=Path, help="a capture; by default a synthetic one")
     parser.add_argument("--seconds", type=float, default=60.0, help="of the training part")
     parser.add_argument("--limit", type=float, default=460.0, help="seconds for all parts")

@@ -84,7 +84,7 @@ def test_fields_without_gradients_do_not_depend_on_chunks(head: str, monkeypatch
         ]
 
     whole = found()
-    monkeypatch.setattr("resfields_ngp.field.QUERY_ROWS", 7)
+    monkeypatch.setattr(field.backend, "query_rows", 7)
     for one, other in zip(whole, found(), strict=True):
         assert torch.allclose(one, other, atol=1e-6) and not one.requires_grad
 

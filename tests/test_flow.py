@@ -163,7 +163,7 @@ def test_parts_do_not_change_the_flow(monkeypatch):
     field, space = make_field("offset"), flow_space(sliding())
     points = np.random.default_rng(1).random((20, 3))
     whole = advected(field, space, points, 1)
-    monkeypatch.setattr("resfields_ngp.flow.QUERY_ROWS", 7)
+    monkeypatch.setattr(field.backend, "query_rows", 7)
     assert np.allclose(advected(field, space, points, 1), whole, atol=1e-6)
 
 

@@ -81,7 +81,7 @@ def test_what_crashes_or_hangs_is_named_and_all_the_rest_goes_on(tmp_path: Path,
     script.write_text(FAULTY)
     monkeypatch.setattr(gpu_check, "__file__", str(script))
     monkeypatch.setattr(gpu_check, "GRACE", 15.0)  # a busy machine starts Python slowly
-    options = Namespace(capture=None, interpret=False, seconds=1.0, limit=0.0)
+    options = Namespace(capture=None, interpret=False, seconds=1.0, limit=0.0, sizes=[(6, 2)])
     options.out, options.backends = tmp_path / "found.json", "triton,tcnn"
     found = gpu_check.gathered(options, PARTS)
     assert found["errors"] == [

@@ -25,7 +25,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..records import FrameSlices, Rays, Samples
+from ..records import FrameSlices, Packing, Rays, Samples
 from .unpacking import unpacked
 
 PRIMES = (1, 2654435761, 805459861, 3674653429)
@@ -206,6 +206,11 @@ class Backend(ABC):
     """True where work is queued on a device: to read a number is to wait for all of it."""
     step_samples: int = 1 << 14
     """Samples of a training step that keep the device busy, where the settings name none."""
+    query_rows: int = 1 << 16
+    """Rows of one query without gradients; bounds the memory of rendering and meshing."""
+    is_recordable: bool = False
+    """Whether kernels can be recorded once and replayed: `march` then takes a `capacity`, and waits
+    for nothing."""
 
     def stepping(self) -> AbstractContextManager[None]:
         """Surrounds the forward and the backward pass of a training step."""
@@ -264,6 +269,7 @@ class Backend(ABC):
         step: float,
         stretch: float,
         jitter: Tensor | None,  # (R,) in [0, 1), None is 0.5
+        capacity: int | None = None,
     ) -> Samples:
         """Walks every ray through its frame's distance grid and keeps intervals near the surface.
 
@@ -272,6 +278,10 @@ class Backend(ABC):
         interval is `step` long on a ray that meets the surface head-on and up to `stretch` times
         longer on one that grazes it, so that the distance changes by about `step` either way. Ends
         a ray deeper than `band` behind the surface. Not differentiable.
+
+        With a `capacity` (only where `is_recordable`; frames have equally many rays then) every
+        frame gets as many rows, whatever is found: see `Samples`. Rays that find no room there
+        have no samples.
         """
 
     @abstractmethod
@@ -291,7 +301,12 @@ class Backend(ABC):
         self,
         weights: Tensor,  # (N,)
         values: Tensor,  # (N, V)
-        ray_indices: Tensor,  # (N,) ascending
+        ray_indices: Tensor,  # (N,) ascending but for padding
         n_rays: int,
+        packing: Packing | None = None,
     ) -> Tensor:  # (R, V)
-        """Sums weighted sample values per ray. Differentiable in weights and values."""
+        """Sums weighted sample values per ray. Differentiable in weights and values.
+
+        The `packing` is that of the samples, where they have one and are all there; padding has
+        the weight 0.
+        """

@@ -22,10 +22,10 @@ def gradient_scale(
     """
     if gradients.numel() == 0:
         return gradients.new_ones(())
-    magnitudes = gradients.abs()
-    scale = LARGEST_GRADIENT / magnitudes.amax().clamp(min=1e-30)
+    largest = torch.linalg.vector_norm(gradients, float("inf"))
+    scale = LARGEST_GRADIENT / largest.clamp(min=1e-30)
     if largest_sum is not None:
-        sums = magnitudes.sum(0).amax()
+        sums = torch.linalg.vector_norm(gradients, 1.0, dim=0).amax()
         scale = torch.minimum(scale, largest_sum / sums.clamp(min=1e-30))
     return torch.exp2(torch.floor(torch.log2(scale)).clamp(-100.0, 100.0))
 

@@ -23,6 +23,8 @@ class ReferenceBackend(Backend):
 
     def __init__(self, device: str | torch.device = "cpu") -> None:
         self.device = torch.device(device)
+        if self.device.type == "cuda":
+            self.is_asynchronous = True
 
     def hash_grid(self, positions, slices, coefficients, slots, table, spec, n_tangents):
         """See `Backend.hash_grid`."""
@@ -60,7 +62,7 @@ class ReferenceBackend(Backend):
             outputs.append(hidden[:, :, : spec.n_outputs])
         return torch.cat(outputs)
 
-    def march(self, rays, distances, band, step, stretch, jitter):
+    def march(self, rays, distances, band, step, stretch, jitter, capacity=None):
         """See `Backend.march`; walks all rays in step."""
         n_rays, device = rays.n_rays, rays.origins.device
         near, far = box_interval(rays.origins, rays.directions)
@@ -105,7 +107,7 @@ class ReferenceBackend(Backend):
         at_first = torch.cat([before, before.new_zeros(1)])[first]
         return alphas * torch.exp(before - at_first[samples.ray_indices]).to(alphas.dtype)
 
-    def accumulate(self, weights, values, ray_indices, n_rays):
+    def accumulate(self, weights, values, ray_indices, n_rays, packing=None):
         """See `Backend.accumulate`."""
         sums = values.new_zeros(n_rays, values.shape[1])
         return sums.index_add(0, ray_indices, weights[:, None] * values)

@@ -57,6 +57,7 @@ class TcnnBackend(Backend):
     name = "tcnn"
     is_asynchronous = True
     step_samples = 1 << 18
+    query_rows = 1 << 19
 
     def __init__(self, device: str | torch.device = "cuda") -> None:
         self.device = torch.device(device)
@@ -108,7 +109,7 @@ class TcnnBackend(Backend):
         tangents = self._differences(outputs[:, 1:], steps)
         return torch.cat([outputs[:, :1], tangents], dim=1)
 
-    def march(self, rays, distances, band, step, stretch, jitter):
+    def march(self, rays, distances, band, step, stretch, jitter, capacity=None):
         """See `Backend.march`; nerfacc steps evenly, so `stretch` has no effect.
 
         Every frame's grid is a box of its own, side by side, and its rays are moved along: one
@@ -145,7 +146,7 @@ class TcnnBackend(Backend):
         weights = self._nerfacc.render_weight_from_alpha
         return weights(alphas, ray_indices=samples.ray_indices, n_rays=n_rays)[0]
 
-    def accumulate(self, weights, values, ray_indices, n_rays):
+    def accumulate(self, weights, values, ray_indices, n_rays, packing=None):
         """See `Backend.accumulate`."""
         return self._nerfacc.accumulate_along_rays(weights, values, ray_indices, n_rays)
 
@@ -196,9 +197,11 @@ class TcnnBackend(Backend):
         # Inputs may be padded already: the layout is the same.
         network = self._tcnn.Network(n_inputs, spec.n_outputs, network_config(spec))
         network.loss_scale = 1.0  # `GradientScaling` has done it, before the first rounding
-        return self._made(network, spec.n_weights)
+        # Fused by JIT, its backward pass takes a layer's outputs for its inputs (`network.cu` keeps
+        # the former, `activate_bwd` expects the latter), which only ReLU does not notice.
+        return self._made(network, spec.n_weights, fuses=spec.activation == "relu")
 
-    def _made(self, module: Any, n_parameters: int) -> Any:
+    def _made(self, module: Any, n_parameters: int, fuses: bool = True) -> Any:
         """Returns a module whose parameters are as many as ours, with JIT fusion where it can."""
         found = module.params.numel()
         if found != n_parameters:
@@ -207,7 +210,7 @@ class TcnnBackend(Backend):
                 f"{n_parameters}; use --training.backend triton"
             )
         supports = getattr(self._tcnn, "supports_jit_fusion", None)
-        if supports is not None and supports():
+        if fuses and supports is not None and supports():
             module.jit_fusion = True
         return module.requires_grad_(False)
 

@@ -15,6 +15,8 @@ class Encoder(nn.Module):
 
     n_features: int
     """Width of the output."""
+    is_recordable: bool = True
+    """Whether the frames are looked at on the device only; see `MovingFrames`."""
 
     @abstractmethod
     def forward(

@@ -179,6 +179,8 @@ class HashGrid(Grid):
 class HashGrid4D(Grid):
     """Hash grid over space and time."""
 
+    is_recordable = False  # `time_slices` are found on the host
+
     Config = HashGrid4DConfig
 
     def __init__(self, config: HashGrid4DConfig, n_frames: int, generator: torch.Generator) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..records import FrameSlices, between_frames
 from ..resfield import ResFieldConfig
+from ..transfers import on_device
 from . import jets
 from .base import Motion, MotionNetwork, MotionNetworkConfig, Warped
 
@@ -90,5 +91,9 @@ class Trajectory(Motion):
         """Returns (N, 1 + D, 3) steps from each row's frame to the reference."""
         n_rows, n_jets = coefficients.shape[:2]
         paths = coefficients.view(n_rows, n_jets, 3, self.steps.shape[1])
-        steps = between_frames(lambda frames: self.steps[list(frames)], slices.frames)
+        steps = between_frames(self._steps_at, slices.frames)
         return (paths * jets.of_frames(steps, slices, 0)[:, :, None]).sum(3)
+
+    def _steps_at(self, frames: tuple[int, ...]) -> Tensor:
+        """Returns (T, K) `steps` of some frames."""
+        return self.steps[on_device(frames, self.steps.device)]

@@ -36,6 +36,8 @@ class Task(ABC):
     """Frames of the sequence; a step draws from a few of them."""
     draws_on: torch.device = torch.device("cpu")
     """Where the generator that a step is given draws."""
+    is_recordable: bool = False
+    """Whether there is a `fixed_step`."""
 
     @abstractmethod
     def step(
@@ -49,6 +51,27 @@ class Task(ABC):
             fraction: Fraction of training in [0, 1].
             generator: Source of every random draw.
         """
+
+    def fixed_step(
+        self, frames: tuple[int, ...], step: int, fraction: float, generator: torch.Generator
+    ) -> StepResult:
+        """Does what `step` does by kernels whose number and sizes no value decides.
+
+        What is recorded of it on a device can be replayed with other frames and draws.
+        """
+        raise NotImplementedError(f"{type(self).__name__} records no steps")
+
+    def kind_of_step(self, step: int, fraction: float) -> str:
+        """Returns a name of what `fixed_step` does then; other arguments as those of `step`."""
+        return "step"
+
+    def outgrows(self, result: StepResult) -> bool:
+        """Takes the result of a `fixed_step`; returns whether the next had better have other sizes.
+
+        Args:
+            result: Its `n_samples` are those that are no padding.
+        """
+        return False
 
     def settle(  # noqa: B027 - most tasks have nothing to do then
         self, frames: tuple[int, ...], step: int, fraction: float, generator: torch.Generator

@@ -19,6 +19,9 @@ from ..schedules import TrainingConfig
 from ..step import hull_step, render_step
 from .base import Task, restore_field
 
+ROOM = 1.15
+"""Rows of a step of fixed size, in samples that are aimed at: frames are not all alike."""
+
 
 class CaptureTask(Task):
     """Pixels of a multi-view capture.
@@ -52,6 +55,10 @@ class CaptureTask(Task):
         self.n_samples = config.samples_per_batch or field.backend.step_samples
         self.max_rays = config.max_rays or field.backend.step_samples
         self.rays_per_batch, self.draws_on = 1024.0, field.backend.device
+        # Densities without masks look at what samples follow each other, padding or not.
+        follows = field.head.n_tangents > 0 or occupancy.has_masks
+        is_resident = isinstance(source, DevicePixels) and source.is_resident
+        self.is_recordable = is_resident and follows and field.encoder.is_recordable
 
     def step(self, frames, step, fraction, generator):
         """See `Task.step`."""
@@ -61,6 +68,24 @@ class CaptureTask(Task):
         result = self._render_step(frames, int(self.rays_per_batch), fraction, generator)
         self._adapt_rays(result)
         return result
+
+    def fixed_step(self, frames, step, fraction, generator):
+        """See `Task.fixed_step`."""
+        if self.warms_up(step, fraction):
+            return self.step(frames, step, fraction, generator)
+        n_rays, capacity = int(self.rays_per_batch), round(self.n_samples * ROOM / len(frames))
+        return self._render_step(frames, n_rays, fraction, generator, capacity)
+
+    def kind_of_step(self, step, fraction):
+        """See `Task.kind_of_step`."""
+        return "warm-up" if self.warms_up(step, fraction) else "render"
+
+    def outgrows(self, result):
+        """See `Task.outgrows`; the samples that are found change as the surface sharpens."""
+        if not result.n_rays:
+            return False
+        self._adapt_rays(result)
+        return abs(self.rays_per_batch / result.n_rays - 1.0) > 0.1
 
     def settle(self, frames, step, fraction, generator):
         """See `Task.settle`: narrows the occupancy now and then."""
@@ -110,10 +135,11 @@ class CaptureTask(Task):
         n_rays: int,
         fraction: float,
         generator: torch.Generator,
+        capacity: int | None = None,
     ) -> StepResult:
         batch = self.source.draw(frames, n_rays, self.config.foreground, generator)
         parts = (self.field, self.occupancy, batch, self.losses)
-        return render_step(*parts, fraction, generator, self.config.background)
+        return render_step(*parts, fraction, generator, self.config.background, capacity)
 
     def _adapt_rays(self, result: StepResult) -> None:
         """Moves the number of rays towards the wanted number of samples."""

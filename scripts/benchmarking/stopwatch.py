@@ -120,20 +120,21 @@ class TimedBackend(Backend):
             found = self.backend.sloped_mlp(inputs[0], others, slices, inputs[1], spec)
             return begin(*found)
 
-    def march(self, rays, distances, band, step, stretch, jitter):
+    def march(self, rays, distances, band, step, stretch, jitter, capacity=None):
         """See `Backend.march`."""
         with self.watch.stage("march"):
-            return self.backend.march(rays, distances, band, step, stretch, jitter)
+            return self.backend.march(rays, distances, band, step, stretch, jitter, capacity)
 
     def composite(self, alphas, samples, n_rays):
         """See `Backend.composite`."""
         with self._timed("compositing", alphas) as (begin, inputs):
             return begin(self.backend.composite(inputs[0], samples, n_rays))
 
-    def accumulate(self, weights, values, ray_indices, n_rays):
+    def accumulate(self, weights, values, ray_indices, n_rays, packing=None):
         """See `Backend.accumulate`."""
         with self._timed("compositing", weights, values) as (begin, inputs):
-            return begin(self.backend.accumulate(inputs[0], inputs[1], ray_indices, n_rays))
+            found = self.backend.accumulate(inputs[0], inputs[1], ray_indices, n_rays, packing)
+            return begin(found)
 
     @contextmanager
     def _timed(self, name: str, *inputs: Tensor) -> Iterator[tuple[Any, Any]]:

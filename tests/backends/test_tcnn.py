@@ -159,8 +159,11 @@ def test_gradients_too_small_for_half_precision_survive(backend):
 @pytest.mark.parametrize("supports", [True, False])
 def test_jit_fusion_is_on_where_it_can_be(backend, supports: bool):
     backend._tcnn = tinycudann(supports)
-    network = backend._network(MlpSpec(19, 5, 32, 1), 19)
+    network = backend._network(MlpSpec(19, 5, 32, 1, "relu"), 19)
     assert network.jit_fusion is supports and network.loss_scale == 1.0
+    # Fused, other activations have wrong gradients.
+    assert not backend._network(MlpSpec(19, 5, 32, 1, "squareplus"), 19).jit_fusion
+    assert getattr(backend._encoding(SPATIAL, 4), "jit_fusion", False) is supports
 
 
 @pytest.mark.parametrize("is_writable", [True, False])

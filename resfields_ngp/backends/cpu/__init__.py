@@ -67,7 +67,7 @@ class CpuBackend(Backend):
         """See `Backend.sloped_mlp`."""
         return SlopedMlp.apply(features, others, weights, slices, spec)
 
-    def march(self, rays_, distances, band, step, stretch, jitter):
+    def march(self, rays_, distances, band, step, stretch, jitter, capacity=None):
         """See `Backend.march`."""
         return _march(rays_, distances, band, step, stretch, jitter)
 
@@ -75,7 +75,7 @@ class CpuBackend(Backend):
         """See `Backend.composite`."""
         return _Composite.apply(alphas, samples.ray_indices)
 
-    def accumulate(self, weights, values, ray_indices, n_rays):
+    def accumulate(self, weights, values, ray_indices, n_rays, packing=None):
         """See `Backend.accumulate`."""
         return _Accumulate.apply(weights, values, ray_indices, n_rays)
 

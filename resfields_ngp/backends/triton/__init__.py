@@ -27,7 +27,9 @@ class TritonBackend(Backend):
 
     name = "triton"
     is_asynchronous = True
+    is_recordable = True
     step_samples = 1 << 18
+    query_rows = 1 << 19
 
     def __init__(
         self, device: str | torch.device = "cuda", precision: Precision = "float16"
@@ -54,14 +56,14 @@ class TritonBackend(Backend):
         """See `Backend.mlp`."""
         return mlp(jets, slices, weights, spec, self.precision)
 
-    def march(self, rays_, distances, band, step, stretch, jitter):
+    def march(self, rays_, distances, band, step, stretch, jitter, capacity=None):
         """See `Backend.march`."""
-        return rays.march(rays_, distances, band, step, stretch, jitter)
+        return rays.march(rays_, distances, band, step, stretch, jitter, capacity)
 
     def composite(self, alphas, samples, n_rays):
         """See `Backend.composite`."""
-        return rays.composite(alphas, samples.ray_indices, n_rays)
+        return rays.composite(alphas, samples.ray_indices, n_rays, samples.packing)
 
-    def accumulate(self, weights, values, ray_indices, n_rays):
+    def accumulate(self, weights, values, ray_indices, n_rays, packing=None):
         """See `Backend.accumulate`."""
-        return rays.accumulate(weights, values, ray_indices, n_rays)
+        return rays.accumulate(weights, values, ray_indices, n_rays, packing)

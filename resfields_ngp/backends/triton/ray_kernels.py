@@ -44,7 +44,7 @@ def march(
     distances,  # (n_frames, G, G, G)
     jitter,  # (R,), read where HAS_JITTER
     firsts,  # (R,) int64 first sample of each ray, read where WRITES
-    counts,  # (R,) int64, written where not WRITES
+    counts,  # (R,) int64, read where WRITES, else written
     ray_indices,  # (N,) int64, written where WRITES
     t_starts,  # (N,)
     t_ends,  # (N,)
@@ -82,6 +82,7 @@ def march(
     slot = tl.zeros((BLOCK,), tl.int64)
     if WRITES:
         slot = tl.load(firsts + rays, mask=is_ray, other=0)
+        is_alive = is_alive & (tl.load(counts + rays, mask=is_ray, other=0) > 0)
     while tl.max(is_alive.to(tl.int32), axis=0) > 0:
         distance = _distance(grid, ox + t * dx, oy + t * dy, oz + t * dz, G, is_alive)
         is_kept = is_alive & (tl.abs(distance) <= band)
@@ -108,18 +109,12 @@ def march(
 
 
 @triton.jit
-def _ray_bounds(bounds, rays, is_ray):
-    """Returns first sample and number of samples of each ray."""
-    first = tl.load(bounds + rays, mask=is_ray, other=0)
-    return first, tl.load(bounds + rays + 1, mask=is_ray, other=0) - first
-
-
-@triton.jit
-def composite_forward(alphas, bounds, weights, R, BLOCK: tl.constexpr):
-    """Writes ``w_i = alpha_i prod_{j<i} (1 - alpha_j)``; `bounds` (R + 1,) first samples."""
+def composite_forward(alphas, firsts, counts, weights, R, BLOCK: tl.constexpr):
+    """Writes ``w_i = alpha_i prod_{j<i} (1 - alpha_j)``; each ray has `counts` from `firsts` on."""
     rays = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     is_ray = rays < R
-    first, count = _ray_bounds(bounds, rays, is_ray)
+    first = tl.load(firsts + rays, mask=is_ray, other=0)
+    count = tl.load(counts + rays, mask=is_ray, other=0)
     transmittance = tl.full((BLOCK,), 1.0, tl.float32)
     i, most = 0, tl.max(count, axis=0)
     while i < most:
@@ -130,11 +125,14 @@ def composite_forward(alphas, bounds, weights, R, BLOCK: tl.constexpr):
 
 
 @triton.jit
-def composite_backward(alphas, bounds, weights, gradients, grad_alphas, R, BLOCK: tl.constexpr):
+def composite_backward(
+    alphas, firsts, counts, weights, gradients, grad_alphas, R, BLOCK: tl.constexpr
+):
     """``dL/dalpha_i = T_i g_i - (sum_{j>i} w_j g_j) / (1 - alpha_i)``, front to back."""
     rays = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     is_ray = rays < R
-    first, count = _ray_bounds(bounds, rays, is_ray)
+    first = tl.load(firsts + rays, mask=is_ray, other=0)
+    count = tl.load(counts + rays, mask=is_ray, other=0)
     most = tl.max(count, axis=0)
     behind = tl.zeros((BLOCK,), tl.float32)
     i = most * 0
@@ -157,13 +155,14 @@ def composite_backward(alphas, bounds, weights, gradients, grad_alphas, R, BLOCK
 
 @triton.jit
 def accumulate_forward(
-    weights, values, bounds, sums, R, V, BLOCK: tl.constexpr, COLUMNS: tl.constexpr
+    weights, values, firsts, counts, sums, R, V, BLOCK: tl.constexpr, COLUMNS: tl.constexpr
 ):
     """Writes each ray's sum of weighted (N, V) values; nothing is added atomically."""
     rays = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     columns = tl.arange(0, COLUMNS)
     is_ray = rays < R
-    first, count = _ray_bounds(bounds, rays, is_ray)
+    first = tl.load(firsts + rays, mask=is_ray, other=0)
+    count = tl.load(counts + rays, mask=is_ray, other=0)
     total = tl.zeros((BLOCK, COLUMNS), tl.float32)
     i, most = 0, tl.max(count, axis=0)
     while i < most:

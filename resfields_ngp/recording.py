@@ -2,8 +2,8 @@
 
 A step is over a thousand kernels, most of them done in less time than the host takes to launch one;
 replayed, it is one launch. A recording holds whatever the host decided: how many rays there are,
-and what follows from the fraction of training. So it is made anew when the task outgrows it and, at
-the latest, every two-hundredth of the training.
+and what follows from the fraction of training. So it is made anew when the task outgrows it, and
+every two-hundredth of a long training.
 """
 
 from __future__ import annotations
@@ -19,9 +19,11 @@ from .tasks.base import Task
 from .transfers import Follower, MovingFrames
 
 LEAST_REPLAYS = 16
-"""Of a recording that is merely outgrown: to make one takes as long as a few replays."""
+"""Of a recording that is outgrown: to make one takes as long as ten replays."""
+MANY_REPLAYS = 128
+"""Of a recording that is merely old."""
 SPAN = 0.005
-"""Fraction of training that a recording serves."""
+"""Fraction of training after which a recording is old."""
 
 _log = logging.getLogger(__name__)
 
@@ -134,8 +136,9 @@ class _Recording:
         """Returns whether the next step asks for another recording."""
         if kind != self._kind:
             return True
-        wears_out = self.is_outgrown or fraction >= self._end
-        return wears_out and self._n_replays >= LEAST_REPLAYS
+        if self.is_outgrown and self._n_replays >= LEAST_REPLAYS:
+            return True
+        return fraction >= self._end and self._n_replays >= MANY_REPLAYS
 
     def replayed(self, frames: tuple[int, ...]) -> StepResult:
         """Does the step with other frames and draws."""

@@ -33,7 +33,7 @@ from resfields_ngp.heads import NeusConfig
 from resfields_ngp.losses import LossConfig
 from resfields_ngp.motion import MotionConfig, NoMotionConfig
 from resfields_ngp.occupancy import OccupancyConfig
-from resfields_ngp.recording import LEAST_REPLAYS, SPAN, Recorder, can_record
+from resfields_ngp.recording import LEAST_REPLAYS, MANY_REPLAYS, SPAN, Recorder, can_record
 from resfields_ngp.records import Batch, FrameSlices, StepResult
 from resfields_ngp.resfield import FACTORISATIONS, ResFieldConfig
 from resfields_ngp.schedules import TrainingConfig
@@ -234,9 +234,10 @@ def test_steps_are_recorded_again_when_they_are_outgrown_or_late(task: CountedTa
     assert steps(0, 5, 0.1) == [0]
     assert steps(5, 100, 0.1) == [5]  # another kind
     assert steps(100, 150, 0.1 + 0.9 * SPAN) == []
-    assert steps(150, 151 + LEAST_REPLAYS, 0.1 + SPAN) == [150]
+    assert steps(150, 160, 0.1 + SPAN) == [150]
+    assert steps(160, 300, 0.1 + 2.5 * SPAN) == [151 + MANY_REPLAYS]
     task.is_outgrown = True
-    assert steps(200, 203 + LEAST_REPLAYS, 0.1 + SPAN) == [201, 202 + LEAST_REPLAYS]
+    assert steps(300, 303 + LEAST_REPLAYS, 0.1 + 2.5 * SPAN) == [301, 302 + LEAST_REPLAYS]
     assert not recorder.is_given_up
 
 

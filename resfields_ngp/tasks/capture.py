@@ -85,7 +85,8 @@ class CaptureTask(Task):
         if not result.n_rays:
             return False
         self._adapt_rays(result)
-        return abs(self.rays_per_batch / result.n_rays - 1.0) > 0.1
+        # Rays without room are lost; a step that is not full is merely short.
+        return not 0.9 < self.rays_per_batch / result.n_rays < 1.25
 
     def settle(self, frames, step, fraction, generator):
         """See `Task.settle`: narrows the occupancy now and then."""

@@ -12,7 +12,6 @@ from torch import Tensor
 from ...records import FrameSlices
 from ...transfers import on_device
 from ..base import MlpSpec, pad_to_16
-from ..half import gradient_scale
 from .launching import is_interpreted, launch, power_of_two, programs_per_frame
 from .mlp_kernels import mlp_backward, mlp_forward
 
@@ -76,25 +75,27 @@ class _Mlp(torch.autograd.Function):
         outputs = jets.new_empty(jets.shape[0], jets.shape[1], spec.n_outputs)
         options = launch_options(spec, jets.shape[2], jets.shape[1] - 1, precision)
         grid, offsets = _grid(slices, jets.device)
-        inputs = (jets, offsets, _operands(weights, precision), weights.shape[1])
+        operands = _operands(weights, precision)
+        inputs = (jets, offsets, operands, weights.shape[1])
         launch(mlp_forward, grid, *inputs, outputs, **options)
-        ctx.save_for_backward(jets, weights)
+        ctx.save_for_backward(jets, operands)
         ctx.slices, ctx.spec, ctx.precision = slices, spec, precision
         return outputs
 
     @staticmethod
     def backward(ctx, grad_outputs):  # pyright: ignore[reportIncompatibleMethodOverride]
-        jets, weights = ctx.saved_tensors
+        jets, operands = ctx.saved_tensors
         gradients = grad_outputs.contiguous()
         with_jets = ctx.needs_input_grad[0]
         grad_jets = torch.empty_like(jets) if with_jets else jets.new_empty(1)
-        grad_weights = torch.zeros_like(weights)
+        grad_weights = torch.zeros_like(operands, dtype=torch.float32)
         options = launch_options(ctx.spec, jets.shape[2], jets.shape[1] - 1, ctx.precision)
         grid, offsets = _grid(ctx.slices, jets.device)
-        inputs = (jets, offsets, _operands(weights, ctx.precision), weights.shape[1])
-        is_half = ctx.precision == "float16"
-        scale = gradient_scale(gradients) if is_half else gradients.new_ones(())
-        tensors = (gradients, scale, grad_jets, grad_weights)
+        inputs = (jets, offsets, operands, operands.shape[1])
+        largest = gradients
+        if ctx.precision == "float16":
+            largest = torch.linalg.vector_norm(gradients, float("inf"))
+        tensors = (gradients, largest, grad_jets, grad_weights)
         launch(mlp_backward, grid, *inputs, *tensors, WITH_JETS=with_jets, **options)
         return grad_jets if with_jets else None, grad_weights, None, None, None
 

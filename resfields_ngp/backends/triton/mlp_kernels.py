@@ -17,12 +17,16 @@ the other, in a loop that is not unrolled: four at once do not fit into the regi
 
 from __future__ import annotations
 
+import math
+
 import triton
 import triton.language as tl
 
 from ..base import ACTIVATION_SHARPNESS
+from ..half import LARGEST_GRADIENT
 
 _K = tl.constexpr(ACTIVATION_SHARPNESS)
+_LOG_LARGEST = tl.constexpr(math.log2(LARGEST_GRADIENT))
 _HALF_MAX = tl.constexpr(65504.0)
 
 
@@ -227,13 +231,24 @@ def _led_back(
 
 
 @triton.jit
+def _gradient_scale(largest, OPERAND: tl.constexpr):
+    """Returns what gradients are multiplied with while they are float16; `half.gradient_scale`."""
+    if OPERAND == tl.float16:
+        room = tl.log2(tl.maximum(tl.load(largest), 1e-30)) * -1.0 + _LOG_LARGEST
+        factor = tl.exp2(tl.minimum(tl.maximum(tl.floor(room), -100.0), 100.0))
+    else:
+        factor = 1.0
+    return factor
+
+
+@triton.jit
 def mlp_backward(
     jets,  # (N, 1 + D, inputs)
     offsets,  # (T + 1,) int64 rows
     weights,  # (T, n_weights) operands
     n_weights,
     gradients,  # (N, 1 + D, outputs) by the outputs
-    scale,  # () what gradients are multiplied with while their operands are small floats
+    largest,  # () magnitude of these, read where operands are float16
     grad_jets,  # (N, 1 + D, inputs), written where WITH_JETS
     grad_weights,  # (T, n_weights) zero, added to
     WIDTHS: tl.constexpr,
@@ -254,7 +269,7 @@ def mlp_backward(
     for layer in tl.static_range(LAYERS + 1):
         places = _matrix_at(layer, WIDTHS, LAYERS)[0]
         sums = sums + (tl.zeros_like(places).to(tl.float32),)
-    factor = tl.load(scale)
+    factor = _gradient_scale(largest, OPERAND)
     end = tl.load(offsets + frame + 1)
     row = tl.load(offsets + frame) + tl.program_id(0) * BLOCK
     while row < end:

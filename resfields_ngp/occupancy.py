@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -179,7 +180,12 @@ class Occupancy(nn.Module):
             else:
                 cells = chosen.nonzero()
                 distances[chosen] = field.sdfs((cells + 0.5) / self.resolution, frame)
-            if not field.head.n_tangents:
+            if field.head.n_tangents:
+                bound = (
+                    bounded_by_neighbours if field.backend.is_asynchronous else _bounded_by_sweeps
+                )
+                distances.copy_(bound(distances))
+            else:
                 dense = distances < self.config.max_step * 2.0
                 dense &= self.hull[frame] < self.margin
                 measure = distances_to if field.backend.is_asynchronous else _distances_by_scipy
@@ -189,6 +195,36 @@ class Occupancy(nn.Module):
         """Returns (G^3, 3) centres of all cells, model space."""
         axis = torch.arange(self.resolution, device=self.distances.device) + 0.5
         return torch.cartesian_prod(axis, axis, axis) / self.resolution
+
+
+def bounded_by_neighbours(
+    distances: Tensor,  # (G, G, G)
+) -> Tensor:  # (G, G, G)
+    """Returns the distances, those above 0 lowered to what the cells around allow.
+
+    ``min over y of max(d(y), 0) + |x - y|_1``: nothing trains a distance away from the surface, and
+    one that comes to grow faster than the way there leads rays through thin parts. A true distance
+    stays as it is; the norm lets one axis follow the other.
+    """
+    ramp = torch.arange(distances.shape[0], device=distances.device) / distances.shape[0]
+    lowest = distances.clamp(min=0.0)
+    for axis in range(3):
+        rows = lowest.movedim(axis, -1)
+        ahead = (rows - ramp).cummin(-1).values + ramp
+        behind = (rows + ramp).flip(-1).cummin(-1).values.flip(-1) - ramp
+        lowest = torch.minimum(rows, torch.minimum(ahead, behind)).movedim(-1, axis)
+    return torch.where(distances > 0.0, lowest, distances)
+
+
+def _bounded_by_sweeps(distances: Tensor) -> Tensor:
+    """Does what `bounded_by_neighbours` does, on one CPU core sooner."""
+    lowest = np.maximum(distances.numpy(), 0.0)
+    step = np.float32(1.0 / len(lowest))
+    for axis in range(3):
+        for planes in (np.moveaxis(lowest, axis, 0), np.moveaxis(lowest, axis, 0)[::-1]):
+            for last, plane in pairwise(planes):
+                np.minimum(plane, last + step, out=plane)
+    return torch.where(distances > 0.0, torch.from_numpy(lowest), distances)
 
 
 def distances_to(occupied: Tensor) -> Tensor:

@@ -26,7 +26,7 @@ from .rasterising import covered_pixels
 FINER = 3
 """A mesh is drawn with so many samples a pixel each way; half of them make it part of the mask."""
 _STEP = 0.5  # pixels between the places where an outline is looked for
-_DEEP = 9  # pixels across which vertices must cover a picture around a place that is not drawn
+_MARGIN = 2  # pixels within a mesh's core from which on small triangles need not be drawn
 _HIDDEN = 1.5  # pixels from its own drawn outline beyond which a rim lies before other parts
 
 
@@ -171,29 +171,33 @@ def drawn_distances(
 ) -> np.ndarray:
     """Returns (H, W) float32 pixels to the outline of a closed mesh that is drawn as a mask."""
     height, width = shape[0] * FINER, shape[1] * FINER
-    core = _core(pixels, shape)
+    core, deep = _cores(pixels, shape)
+    is_deep = _looked_up(deep, pixels, cv2.INTER_NEAREST) > 0
+    arms = pixels[faces[:, 1:]] - pixels[faces[:, :1]]
+    is_drawn = ~is_deep[faces[:, 0]] | (np.abs(arms).max((1, 2)) > _MARGIN)
     # What faces the camera, with y down, covers all that the whole covers.
-    corners = pixels[faces[~_looked_up(core, pixels, cv2.INTER_NEAREST).astype(bool)[faces[:, 0]]]]
-    arms = corners[:, 1:] - corners[:, :1]
-    front = arms[:, 0, 0] * arms[:, 1, 1] < arms[:, 0, 1] * arms[:, 1, 0]
+    is_drawn &= arms[:, 0, 0] * arms[:, 1, 1] < arms[:, 0, 1] * arms[:, 1, 0]
     seen = np.zeros((height, width), np.float32)
-    for _, x, y, _ in covered_pixels(corners[front] * FINER, width, height):
+    for _, x, y, _ in covered_pixels(pixels[faces[is_drawn]] * FINER, width, height):
         seen[y, x] = 1
     parts = cv2.resize(seen, (shape[1], shape[0]), interpolation=cv2.INTER_AREA)
     return mask_distances((parts >= 0.5) | (core > 0))
 
 
-def _core(pixels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Returns (H, W) uint8, 1 well inside of what vertices at (V, 2) pixels cover without gaps.
+def _cores(pixels: np.ndarray, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Returns what vertices at (V, 2) pixels cover by themselves, (H, W) uint8.
 
-    Only a dense mesh has such a core; its triangles there need not be drawn.
+    First the pixels with vertices in or beside all of those within two pixels, which need no
+    drawing; then those of them that are farther than `_MARGIN` from all others. Only dense meshes
+    have any.
     """
     places = np.floor(pixels).astype(np.int64)
-    inside = ((places >= 0) & (places < shape[1::-1])).all(1)
+    inside = ((places >= 0) & (places < shape[::-1])).all(1)
     dots = np.zeros(shape, np.uint8)
     dots[places[inside, 1], places[inside, 0]] = 1
     closed = cv2.morphologyEx(dots, cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8))
-    return cv2.erode(closed, np.ones((_DEEP,) * 2, np.uint8), borderValue=0)
+    core = cv2.erode(closed, np.ones((5, 5), np.uint8), borderValue=0)
+    return core, cv2.erode(core, np.ones((2 * _MARGIN + 1,) * 2, np.uint8), borderValue=0)
 
 
 def projected(

@@ -21,7 +21,7 @@ from .field import Field
 from .hull import Hull, build_hull, with_doubts
 from .occupancy import Occupancy
 from .outline_fitting import OutlinesAt
-from .outlines import mask_outlines, stored_outlines
+from .outlines import Outline, mask_outlines, stored_outlines
 from .pixels import PixelSource, outline_odds
 from .records import ModelSpace
 from .tasks.capture import CaptureTask, restore_model
@@ -169,6 +169,10 @@ def load_reconstruction(
     generator = torch.Generator().manual_seed(config.training.seed)
     field, occupancy = _build(config, hull, len(numbers), kernels, generator, True)
     restore_model(field, occupancy, tensors)
+
+    def outlines(frame: int) -> list[Outline]:
+        return stored_outlines(config.capture, config.hull, numbers[frame])
+
     return Reconstruction(
         field,
         occupancy,
@@ -177,7 +181,7 @@ def load_reconstruction(
         placement["world_from_normalised"],
         float(placement["background"]),
         float(placement.get("outline_odds", 1.0)),
-        lambda frame: stored_outlines(config.capture, config.hull, numbers[frame]),
+        outlines if placement.get("has_masks", True) else None,
     )
 
 
@@ -231,6 +235,7 @@ def _describe(
         "world_from_normalised": capture.world_from_normalised,
         "background": background,
         "outline_odds": odds,
+        "has_masks": capture.has_masks,
         "margin": 0.0,
     }
     with whole_file(run.path / "placement.npz") as partial, open(partial, "wb") as file:

@@ -28,8 +28,8 @@ OutlinesAt = Callable[[int], Sequence[Outline]]
 
 PASSES = 3
 """Rounds of drawing and moving: rims wander as the surface moves."""
-STIFFNESS = 0.5
-"""Weight of the displacement's slope; the stairs of a mask are smoothed over about two pixels."""
+STIFFNESS = 0.7
+"""Weight of the displacement's slope; the stairs of a mask are smoothed over some pixels."""
 HOLD = 0.001
 """Weight of the displacement itself, a pixel squared: far from any rim it fades."""
 _ITERATIONS = 25

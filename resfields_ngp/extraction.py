@@ -1,4 +1,4 @@
-"""One frame's mesh out of the field: isosurface, floaters dropped, decimated, in world units."""
+"""One frame's mesh: isosurface, floaters dropped, outlines met, decimated, in world units."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from .frame_surface import Surface
 from .isosurface import isosurface
 from .manifold import as_manifold
 from .mesh import Mesh, largest_components
+from .outline_fitting import fit_outlines
 
 if TYPE_CHECKING:
     from .reconstruction import Reconstruction
@@ -46,6 +47,9 @@ class MeshingConfig:
     """How far outside the occupied region the surface may lie, in cells of the occupancy grid."""
     refine: bool = True
     """Move vertices onto the field's own zero along its normals, by one secant step."""
+    outline_reach: float = 2.0
+    """Most pixels by which vertices move so that outlines meet the masks', where there are masks; 0
+    leaves everything to the field."""
     colours: bool = True
     """Write vertex colours."""
 
@@ -54,6 +58,8 @@ class MeshingConfig:
             raise ValueError(f"meshing.resolution is {self.resolution}; allowed: 16 to 1024")
         if not 0 <= self.keep_fraction <= 1:
             raise ValueError(f"meshing.keep_fraction is {self.keep_fraction}; allowed: 0 to 1")
+        if not 0 <= self.outline_reach <= 16:
+            raise ValueError(f"meshing.outline_reach is {self.outline_reach}; allowed: 0 to 16")
         if self.keep_largest < 0:
             raise ValueError(f"meshing.keep_largest is {self.keep_largest}; allowed: 0 or more")
         if not self.formats:
@@ -88,5 +94,15 @@ def extract_mesh(
         return mesh
     if config.refine:
         mesh = replace(mesh, vertices=surface.refined(mesh.vertices, 1 / config.resolution))
-    mesh = decimate(mesh, config.wanted_faces)
+    mesh = decimate(outlined(surface, mesh, config.outline_reach), config.wanted_faces)
     return surface.dressed(as_manifold(mesh) if config.watertight else mesh, config.colours)
+
+
+def outlined(surface: Surface, mesh: Mesh, reach: float) -> Mesh:
+    """Returns a frame's mesh, model space, with outlines that meet the masks' as `fit_outlines`."""
+    outlines_at, space, frame = surface.reconstruction.outlines, surface.space, surface.frame
+    if outlines_at is None or reach == 0:
+        return mesh
+    world = replace(mesh, vertices=space.to_world(mesh.vertices, frame))
+    moved = fit_outlines(world, outlines_at(frame), reach)
+    return replace(mesh, vertices=space.to_model(moved, frame))

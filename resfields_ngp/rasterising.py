@@ -83,7 +83,7 @@ def covered_pixels(
     corners: np.ndarray,  # (F, 3, 2) pixels
     width: int,
     height: int,
-    usable: np.ndarray,  # (F,) bool
+    usable: np.ndarray | None = None,  # (F,) bool
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
     """Yields the pixels whose centres lie in plane triangles, many at a time.
 
@@ -91,11 +91,13 @@ def covered_pixels(
         corners: The triangles.
         width: Pixels across.
         height: Pixels down.
-        usable: The triangles to look at.
+        usable: The triangles to look at; None for all.
 
     Yields:
         (N,) triangle numbers, (N,) columns, (N,) rows and (N, 3) weights of the corners.
     """
+    if usable is None:
+        usable = np.ones(len(corners), bool)
     for triangles, x, y in _candidates(corners, width, height, usable):
         weights = barycentric(corners[triangles], np.stack([x, y], 1) + 0.5)
         inside = (weights >= 0).all(1)
@@ -108,8 +110,10 @@ def _candidates(
     """Yields triangles, columns and rows of all pixels whose centres lie in triangles' boxes."""
     limits = np.array([width, height])
     used = usable[:, None]
-    low = np.where(used, np.clip(np.ceil(corners.min(1) - 0.5), 0, limits), 0).astype(np.int64)
-    high = np.floor(np.clip(corners.max(1) - 0.5, -1, limits - 1)).astype(np.int64)
+    a, b, c = corners[:, 0], corners[:, 1], corners[:, 2]  # quicker than a minimum over an axis
+    least, most = np.minimum(np.minimum(a, b), c), np.maximum(np.maximum(a, b), c)
+    low = np.where(used, np.clip(np.ceil(least - 0.5), 0, limits), 0).astype(np.int64)
+    high = np.floor(np.clip(most - 0.5, -1, limits - 1)).astype(np.int64)
     sizes = np.where(used, np.maximum(high - low + 1, 0), 0)
     counts = sizes.prod(1)
     busy = np.flatnonzero(counts)

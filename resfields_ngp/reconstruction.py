@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,8 @@ from .device_pixels import DevicePixels
 from .field import Field
 from .hull import Hull, build_hull, with_doubts
 from .occupancy import Occupancy
+from .outline_fitting import OutlinesAt
+from .outlines import Outline, mask_outlines, stored_outlines
 from .pixels import PixelSource, outline_odds
 from .records import ModelSpace
 from .tasks.capture import CaptureTask, restore_model
@@ -48,6 +51,8 @@ class Reconstruction:
     """Grey level that renderings lie on."""
     outline_odds: float = 1.0
     """How much more densely training drew pixels within the outlines than around them."""
+    outlines: OutlinesAt | None = None
+    """What the training cameras' masks show of each frame; None where there is nothing to ask."""
 
     @property
     def surface_level(self) -> float:
@@ -107,6 +112,7 @@ def train(
         capture.world_from_normalised,
         background,
         odds,
+        partial(mask_outlines, with_doubts(capture, config.hull).views, slack=config.hull.slack),
     )
 
 
@@ -163,6 +169,10 @@ def load_reconstruction(
     generator = torch.Generator().manual_seed(config.training.seed)
     field, occupancy = _build(config, hull, len(numbers), kernels, generator, True)
     restore_model(field, occupancy, tensors)
+
+    def outlines(frame: int) -> list[Outline]:
+        return stored_outlines(config.capture, config.hull, numbers[frame])
+
     return Reconstruction(
         field,
         occupancy,
@@ -171,6 +181,7 @@ def load_reconstruction(
         placement["world_from_normalised"],
         float(placement["background"]),
         float(placement.get("outline_odds", 1.0)),
+        outlines if placement.get("has_masks", True) else None,
     )
 
 
@@ -224,6 +235,7 @@ def _describe(
         "world_from_normalised": capture.world_from_normalised,
         "background": background,
         "outline_odds": odds,
+        "has_masks": capture.has_masks,
         "margin": 0.0,
     }
     with whole_file(run.path / "placement.npz") as partial, open(partial, "wb") as file:

@@ -24,6 +24,8 @@ class FittedSurfaces:
     """(4, 4) from the sequence's [-1, 1] to the world."""
     occupancy: None = None
     """Nothing is known to be empty."""
+    outlines: None = None
+    """There are no masks."""
     surface_level: float = 0.0
     """Signed distance of the surface."""
 

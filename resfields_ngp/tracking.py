@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .deformation_graph import Pose
-from .extraction import MeshingConfig, extract_mesh
+from .extraction import MeshingConfig, extract_mesh, outlined
 from .frame_surface import Surface
 from .mesh import Mesh
 from .registration import FOLLOW, SEARCH, Registration, Target
@@ -118,7 +118,9 @@ class Tracker:
             if apart <= self._config.group_residual and flips <= FLIPS * len(self._faces):
                 self._registration.graph.rest(positions)
                 self._last = pose
-                mesh = surface.dressed(Mesh(positions, self._faces), self._config.colours)
+                mesh = Mesh(positions, self._faces)
+                mesh = outlined(surface, mesh, self._config.outline_reach)
+                mesh = surface.dressed(mesh, self._config.colours)
                 return _Followed(mesh, flips, apart * surface.space.scale)
         return None
 
@@ -144,6 +146,8 @@ def residual(surface: Surface, positions: np.ndarray, faces: np.ndarray, coarse:
 def coarse_surface(surface: Surface, config: MeshingConfig) -> Mesh:
     """Returns a frame's isosurface on few cells, model space: what is followed and covered."""
     resolution = min(_COARSE, config.resolution)
-    settings = replace(config, resolution=resolution, target_faces="full", colours=False)
+    settings = replace(
+        config, resolution=resolution, target_faces="full", outline_reach=0.0, colours=False
+    )
     mesh = extract_mesh(surface.reconstruction, surface.frame, settings)
     return Mesh(surface.space.to_model(mesh.vertices, surface.frame), mesh.faces)

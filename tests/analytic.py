@@ -58,6 +58,7 @@ def sphere_reconstruction(n_frames: int = 2, scale: float = 2.5, **field: Any) -
         frame_numbers=tuple(range(3, 3 + n_frames)),
         world_from_normalised=similarity(1.5),
         background=0.0,
+        outlines=None,
         surface_level=0.0,
         n_frames=n_frames,
     )

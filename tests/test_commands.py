@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from resfields_ngp.cli import main
 from resfields_ngp.config import Config, load_config
 from resfields_ngp.config_tree import to_table
 from resfields_ngp.datasets.synthetic_capture import SyntheticConfig, write_synthetic
+from resfields_ngp.reconstruction import load_reconstruction
 
 N_FRAMES = 2
 SMALL = [
@@ -197,3 +199,25 @@ def test_a_run_without_a_readable_checkpoint_is_exit_code_3(capture: Path, tmp_p
     capsys.readouterr()
     assert main(["mesh", str(tmp_path / "run")]) == 3
     assert "none of 1 checkpoints is readable" in capsys.readouterr().err
+
+
+def test_meshes_meet_the_masks_of_the_capture_and_say_so_when_it_is_gone(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = Path(shutil.copytree(run, tmp_path / "run"))
+    settings = json.loads((copy / "config.json").read_text())
+    settings["capture"]["path"] = str(tmp_path / "gone")
+    (copy / "config.json").write_text(json.dumps(settings))
+    command = ["mesh", str(copy), "--resolution", "32", "--threads", "1"]
+    assert main(command) == 3
+    assert "--meshing.outline-reach 0" in capsys.readouterr().err
+    assert main([*command, "--meshing.outline-reach", "0"]) == 0
+
+
+def test_without_masks_there_are_no_outlines(capture: Path, tmp_path: Path, run: Path) -> None:
+    out = tmp_path / "run"
+    options = ["--steps", "1", "--head", "nerf", "--capture.use-masks", "false", *SMALL]
+    assert main(["train", str(capture), "--out", str(out), *options]) == 0
+    assert load_reconstruction(out, "cpu").outlines is None
+    outlines = load_reconstruction(run, "cpu").outlines
+    assert outlines is not None and len(outlines(0)) == 4

@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from analytic import sphere_reconstruction
+import trimesh
+from analytic import ring_of_cameras, sphere_reconstruction
 
 from resfields_ngp import frame_jobs
 from resfields_ngp.frame_surface import secant_step, trilinear
-from resfields_ngp.mesh import statistics
+from resfields_ngp.mesh import Mesh, statistics
 from resfields_ngp.mesh_files import read_mesh
 from resfields_ngp.meshing import (
     MeshingConfig,
@@ -20,6 +21,7 @@ from resfields_ngp.meshing import (
     export_meshes,
     extract_mesh,
 )
+from resfields_ngp.outlines import Outline, drawn_distances
 
 COARSE = MeshingConfig(resolution=48)
 
@@ -54,6 +56,25 @@ def test_colours_are_the_fields_at_the_surface() -> None:
     assert (
         extract_mesh(reconstruction, 0, MeshingConfig(resolution=48, colours=False)).colours is None
     )
+
+
+@pytest.mark.parametrize("reach", [0.0, 2.0])
+def test_meshes_meet_the_outlines_of_masks_where_they_are_asked_to(reach: float) -> None:
+    reconstruction = sphere_reconstruction(n_frames=2, scale=2.5, radius=0.3)
+    centre = reconstruction.space.to_world(np.array([[0.5, 0.5, 0.5]]), 1)[0]
+    cameras = [ring_of_cameras(centre, 6.0, 1, azimuth) for azimuth in (0.0, 1.6, 3.1, 4.7)]
+    pixel = 6.0 / (1.6 * 64)
+    found = trimesh.creation.icosphere(subdivisions=4, radius=0.75 + pixel)
+    true = Mesh(np.asarray(found.vertices) + centre, np.asarray(found.faces))
+    shape = (64, 64)
+    reconstruction.outlines = lambda frame: [
+        Outline(drawn_distances(c.project(true.vertices, 0)[0], true.faces, shape), c.projection(0))
+        for c in cameras
+    ]
+    mesh = extract_mesh(reconstruction, 1, MeshingConfig(resolution=48, outline_reach=reach))
+    grown = (np.linalg.norm(mesh.vertices - centre, axis=1) - 0.75) / pixel
+    assert grown.mean() == pytest.approx(1.0 if reach else 0.0, abs=0.35)
+    assert statistics(mesh).boundary_edges == 0
 
 
 @pytest.mark.parametrize(("keep", "components"), [(0.02, 1), (0.0, 2)])

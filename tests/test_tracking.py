@@ -53,6 +53,14 @@ def followed() -> list[FrameMesh]:
     return list(group_meshes(swelling(3), range(3), CONFIG))
 
 
+def test_followed_meshes_meet_outlines_too() -> None:
+    reconstruction, asked = swelling(3), []
+    reconstruction.outlines = lambda frame: asked.append(frame) or []
+    found = list(group_meshes(reconstruction, range(3), CONFIG))
+    assert [each.key for each in found] == [0, 0, 0]
+    assert asked == [0, 1, 2]
+
+
 def test_the_mesh_follows_with_its_connectivity(followed: list[FrameMesh]) -> None:
     reconstruction, found = swelling(3), followed
     assert [each.key for each in found] == [0, 0, 0]

@@ -1,0 +1,154 @@
+"""Meshes whose outlines meet the masks': what training left between them is moved at export.
+
+A field is soft: its level sets lose tips, and what is thinner than a pixel or a cell. The masks
+still hold those. At points of the rim the gap between both outlines says how far the surface should
+move along its normal n; a displacement d of the whole mesh, as smooth as it can be, follows from
+
+    sum (n . d - gap)^2 ds  +  STIFFNESS * integral |grad d|^2  +  HOLD * integral |d|^2  =  min
+
+with lengths in pixels. Only along normals is anything asked of d: a tip that is too short is drawn
+out with its flanks where they are, because they may slide along themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.sparse import csr_matrix, identity, triu
+
+from .matching import vertex_normals
+from .mesh import Mesh, face_areas
+from .outlines import Outline, drawn_distances, find_rim, outline_gaps, projected
+from .surface_fitting import edge_laplacian
+
+OutlinesAt = Callable[[int], Sequence[Outline]]
+"""From the index of a frame among those fitted to what the training cameras' masks show of it."""
+
+PASSES = 3
+"""Rounds of drawing and moving: rims wander as the surface moves."""
+STIFFNESS = 0.7
+"""Weight of the displacement's slope; the stairs of a mask are smoothed over some pixels."""
+HOLD = 0.001
+"""Weight of the displacement itself, a pixel squared: far from any rim it fades."""
+_ITERATIONS = 25
+_TOLERANCE = 3e-3
+# In units of an edge's mean length: the mean length of a line in an equilateral triangle, and the
+# cotangent weight of an edge of such triangles.
+_CHORD, _COTANGENT = 0.45, 0.577
+
+
+@dataclass(frozen=True)
+class _Demands:
+    """What M points of all rims ask for."""
+
+    places: csr_matrix
+    """(M, V) from what vertices have to what the points have."""
+    normals: np.ndarray
+    """(M, 3)."""
+    lengths: np.ndarray
+    """(M,) displacement along the normal, world units; NaN for none."""
+    pixel: float
+    """What a pixel measures, world units."""
+
+
+def fit_outlines(
+    mesh: Mesh,
+    outlines: Sequence[Outline],
+    reach: float,
+) -> np.ndarray:  # (V, 3)
+    """Returns a mesh's vertices, moved so that its outlines meet those of masks.
+
+    Args:
+        mesh: World units; closed.
+        outlines: The masks, by camera. Where they contradict one another the mesh ends in between.
+        reach: Most pixels that a point of a rim is to move: what is farther from a mask is no
+            matter of blur, and is left to the field.
+    """
+    start, moves = np.asarray(mesh.vertices, np.float64), np.zeros((len(mesh.vertices), 3))
+    if not outlines or mesh.n_faces == 0 or reach <= 0:
+        return start
+    laplacian = edge_laplacian(mesh.faces, len(start))
+    edges = np.stack(triu(laplacian, 1).nonzero(), axis=1)
+    area = float(face_areas(mesh).sum()) / len(start)
+    length = float(np.linalg.norm(np.diff(start[edges], axis=1), axis=2).mean())
+    for _ in range(PASSES):
+        demands = _demands(start, moves, mesh.faces, edges, outlines, reach)
+        if demands is None:
+            break
+        springs = STIFFNESS * _COTANGENT * laplacian
+        springs = csr_matrix(springs + HOLD * area / demands.pixel**2 * identity(len(start)))
+        weight = _CHORD * length / demands.pixel
+        moves = _solved(demands, springs / weight, moves)
+    return start + moves
+
+
+def _demands(
+    start: np.ndarray,
+    moves: np.ndarray,
+    faces: np.ndarray,
+    edges: np.ndarray,
+    outlines: Sequence[Outline],
+    reach: float,
+) -> _Demands | None:
+    """Draws the moved mesh in every camera and compares outlines; None where none are near."""
+    vertices = start + moves
+    normals = vertex_normals(vertices, faces)
+    rims, lengths = [], []
+    for outline in outlines:
+        rim = find_rim(outline, vertices, normals, edges)
+        pixels, depths = projected(outline.projection, vertices)
+        if (depths <= 1e-9).any():  # a camera amid the subject has no outline of it
+            continue
+        own = drawn_distances(pixels, faces, outline.distances.shape)
+        gaps = outline_gaps(outline, rim, own, reach) * rim.sizes
+        ends = moves[rim.edges]
+        done = ends[:, 0] + (ends[:, 1] - ends[:, 0]) * rim.shares[:, None]
+        wanted = gaps + (done * rim.normals).sum(1)
+        keep = np.abs(wanted) <= reach * rim.sizes  # False for NaN
+        rims.append(rim.chosen(keep))
+        lengths.append(wanted[keep])
+    if not sum(map(len, lengths)):
+        return None
+    ends = np.concatenate([rim.edges for rim in rims])
+    shares = np.concatenate([rim.shares for rim in rims])
+    rows = np.arange(len(ends))
+    entries = (np.stack([1 - shares, shares], 1).ravel(), (rows.repeat(2), ends.ravel()))
+    return _Demands(
+        csr_matrix(entries, shape=(len(ends), len(start))),
+        np.concatenate([rim.normals for rim in rims]),
+        np.concatenate(lengths),
+        float(np.median(np.concatenate([rim.sizes for rim in rims]))),
+    )
+
+
+def _solved(demands: _Demands, springs: csr_matrix, moves: np.ndarray) -> np.ndarray:
+    """Returns displacements (V, 3) that balance demands and springs.
+
+    By conjugate gradients from the last ones on, and only so far as shows: what is left is smooth
+    and small.
+    """
+    places, normals = demands.places, demands.normals
+    gathered = csr_matrix(places.T)
+
+    def applied(values: np.ndarray) -> np.ndarray:
+        along = (np.asarray(places @ values) * normals).sum(1, keepdims=True)
+        return np.asarray(gathered @ (along * normals)) + np.asarray(springs @ values)
+
+    squares = np.asarray(csr_matrix(gathered.multiply(gathered)) @ normals**2)
+    scales = 1 / (squares + springs.diagonal()[:, None])
+    target = np.asarray(gathered @ (demands.lengths[:, None] * normals))
+    residuals = target - applied(moves)
+    steps = scales * residuals
+    product, enough = float((residuals * steps).sum()), _TOLERANCE * float(np.linalg.norm(target))
+    for _ in range(_ITERATIONS):
+        if np.linalg.norm(residuals) <= enough:
+            break
+        changes = applied(steps)
+        length = product / float((steps * changes).sum())
+        moves, residuals = moves + length * steps, residuals - length * changes
+        preconditioned = scales * residuals
+        last, product = product, float((residuals * preconditioned).sum())
+        steps = preconditioned + product / last * steps
+    return moves

@@ -1,0 +1,103 @@
+"""Laws of fitting outlines: lost tips come back, and what masks do not tell stays."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from test_outlines import CENTRE, PIXEL, ball, view_of
+
+from resfields_ngp.isosurface import isosurface
+from resfields_ngp.matching import vertex_normals
+from resfields_ngp.mesh import Mesh
+from resfields_ngp.outline_fitting import fit_outlines
+from resfields_ngp.outlines import Outline, mask_outlines
+
+AZIMUTHS = (0.1, 1.7, 3.2, 4.9)
+
+
+def spindle(half_height: float = 1.0, thickness: float = 0.4) -> Mesh:
+    """Returns a spindle along y, marched on a grid, with tips as sharp as a double cone's."""
+
+    def values(positions: np.ndarray) -> np.ndarray:
+        x, y, z = ((positions - 0.5) * 3).T
+        return ((np.hypot(x, z) - thickness * (1 - np.abs(y) / half_height)) / 3).astype(np.float32)
+
+    vertices, faces = isosurface(values, 192)
+    return Mesh((vertices - 0.5) * 3.0 + CENTRE, faces)
+
+
+def blunted(mesh: Mesh, half_height: float) -> Mesh:
+    """Returns a mesh pressed between two plates, softly."""
+    vertices = mesh.vertices - CENTRE
+    y = vertices[:, 1]
+    vertices[:, 1] = np.sign(y) * -np.logaddexp(-np.abs(y) / 0.02, -half_height / 0.02) * 0.02
+    return Mesh(vertices + CENTRE, mesh.faces)
+
+
+def height(vertices: np.ndarray) -> float:
+    return float(np.ptp(vertices[:, 1]))
+
+
+def outlines(mesh: Mesh) -> list[Outline]:
+    return mask_outlines([view_of(mesh, azimuth) for azimuth in AZIMUTHS], 0)
+
+
+def test_tips_that_were_lost_come_back() -> None:
+    true = spindle()
+    short = blunted(true, 1.0 - 2.0 * PIXEL)
+    lost = height(true.vertices) - height(short.vertices)
+    found = fit_outlines(short, outlines(true), 3.0)
+    missing = height(true.vertices) - height(found)
+    assert lost > 3.5 * PIXEL  # both tips
+    # The last half pixel of a tip is too thin to be in a mask.
+    assert abs(missing) < 2 * 0.8 * PIXEL
+    outwards = np.abs(
+        np.hypot(*(found - CENTRE)[:, [0, 2]].T) - np.hypot(*(short.vertices - CENTRE)[:, [0, 2]].T)
+    )
+    assert outwards.mean() < 0.1 * PIXEL  # the flanks stay
+
+
+def test_a_mesh_that_agrees_with_its_masks_stays() -> None:
+    mesh = spindle()
+    np.testing.assert_allclose(fit_outlines(mesh, outlines(mesh), 2.0), mesh.vertices, atol=1e-9)
+
+
+@pytest.mark.parametrize("missing", [-1.0, 1.0])
+def test_a_ball_of_the_wrong_size_is_mended_between_the_rims_too(missing: float) -> None:
+    true = ball(1 + missing * PIXEL)
+    found = fit_outlines(ball(), outlines(true), 2.0)
+    radii = (np.linalg.norm(found - CENTRE, axis=1) - 1) / PIXEL
+    assert radii.mean() == pytest.approx(missing, abs=0.35)
+    assert radii.std() < 0.2
+    outwards = (found - CENTRE) / np.linalg.norm(found - CENTRE, axis=1, keepdims=True)
+    assert (vertex_normals(found, true.faces) * outwards).sum(1).mean() > 0.999  # still smooth
+
+
+def test_what_is_beyond_reach_is_left_to_the_field() -> None:
+    far = outlines(ball(1 + 5 * PIXEL))
+    np.testing.assert_array_equal(fit_outlines(ball(), far, 2.0), ball().vertices)
+
+
+def test_nothing_moves_without_masks_or_reach_or_mesh() -> None:
+    mesh, empty = ball(), Mesh(np.zeros((0, 3)), np.zeros((0, 3), np.int64))
+    np.testing.assert_array_equal(fit_outlines(mesh, [], 2.0), mesh.vertices)
+    np.testing.assert_array_equal(fit_outlines(mesh, outlines(ball(1.05)), 0.0), mesh.vertices)
+    assert fit_outlines(empty, outlines(mesh), 2.0).shape == (0, 3)
+
+
+def test_no_point_of_a_rim_goes_farther_than_the_reach() -> None:
+    true = spindle()
+    short = blunted(true, 1.0 - 4 * PIXEL)
+    moved = fit_outlines(short, outlines(true), 1.0) - short.vertices
+    assert np.linalg.norm(moved, axis=1).max() < 1.5 * PIXEL
+
+
+def test_units_of_the_world_do_not_matter() -> None:
+    short, masks = blunted(spindle(), 1.0 - PIXEL), outlines(spindle())
+    scaled = [
+        Outline(outline.distances, outline.projection @ np.diag([1e-3, 1e-3, 1e-3, 1.0]))
+        for outline in masks
+    ]
+    plain = fit_outlines(short, masks, 2.0)
+    large = fit_outlines(Mesh(short.vertices * 1e3, short.faces), scaled, 2.0)
+    np.testing.assert_allclose(large / 1e3, plain, atol=1e-6)

@@ -13,10 +13,11 @@ import logging
 from collections.abc import Callable
 
 import torch
+from torch import Tensor
 
 from .records import StepResult
 from .tasks.base import Task
-from .transfers import Follower, MovingFrames
+from .transfers import Follower, MovingFrames, collected
 
 LEAST_REPLAYS = 16
 """Of a recording that is outgrown: to make one takes as long as ten replays."""
@@ -94,11 +95,12 @@ class Recorder:
         try:
             graph.capture_begin(pool=self._pool)
             try:
-                result = run()
+                with collected() as constants:
+                    result = run()
             finally:
                 graph.capture_end()
             kind = self.task.kind_of_step(step, fraction)
-            self._recording = _Recording(graph, moving, result, kind, fraction)
+            self._recording = _Recording(graph, moving, constants, result, kind, fraction)
         except RuntimeError as error:
             _log.warning("steps cannot be recorded here: %s", str(error).splitlines()[0])
             self.is_given_up = True
@@ -123,11 +125,13 @@ class _Recording:
         self,
         graph: torch.cuda.CUDAGraph,
         frames: MovingFrames,
+        constants: list[Tensor],
         result: StepResult,
         kind: str,
         fraction: float,
     ) -> None:
         self._graph, self._frames, self._result = graph, frames, result
+        self._constants = constants  # which the graph reads, wherever they are
         self._kind, self._end = kind, fraction + SPAN
         self._n_replays = 0
         self.is_outgrown = False

@@ -6,6 +6,8 @@ it was given.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 
 import torch
@@ -29,14 +31,33 @@ class MovingFrames(tuple[int, ...]):
 
     def move(self, frames: tuple[int, ...]) -> None:
         """Writes as many other frames."""
-        self.numbers.copy_(on_device(frames, self.numbers.device))
+        self.numbers.copy_(sent(torch.tensor(frames), self.numbers.device))
 
 
 def on_device(
     values: tuple[float, ...], device: torch.device, dtype: torch.dtype = torch.int64
 ) -> Tensor:
-    """Returns numbers as a tensor on the device; not to be written to, it is kept."""
-    return values.numbers if isinstance(values, MovingFrames) else _kept(values, device, dtype)
+    """Returns numbers as a tensor on the device; not to be written to, it is kept for a while."""
+    if isinstance(values, MovingFrames):
+        return values.numbers
+    kept = _kept(values, device, dtype)
+    for collection in _collections:
+        collection.append(kept)
+    return kept
+
+
+_collections: list[list[Tensor]] = []
+
+
+@contextmanager
+def collected() -> Iterator[list[Tensor]]:
+    """Collects what `on_device` returns meanwhile: who reads it again later must hold on to it."""
+    found: list[Tensor] = []
+    _collections.append(found)
+    try:
+        yield found
+    finally:
+        _collections.pop()
 
 
 @lru_cache(maxsize=256)

@@ -5,8 +5,10 @@ A CUDA graph is stood in for by one that runs the recorded work again.
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import os
+import weakref
 from contextlib import nullcontext
 from dataclasses import replace
 from types import SimpleNamespace
@@ -41,7 +43,7 @@ from resfields_ngp.step import render_step
 from resfields_ngp.tasks.base import Task
 from resfields_ngp.tasks.capture import CaptureTask
 from resfields_ngp.training import Trainer, differentiate
-from resfields_ngp.transfers import MovingFrames
+from resfields_ngp.transfers import MovingFrames, on_device
 
 if importlib.util.find_spec("triton") is None:
     pytest.skip("triton is not installed", allow_module_level=True)
@@ -239,6 +241,21 @@ def test_steps_are_recorded_again_when_they_are_outgrown_or_late(task: CountedTa
     task.is_outgrown = True
     assert steps(300, 303 + LEAST_REPLAYS, 0.1 + 2.5 * SPAN) == [301, 302 + LEAST_REPLAYS]
     assert not recorder.is_given_up
+
+
+def test_what_a_recording_reads_stays_as_long_as_it(task: CountedTask):
+    constant = (1.5, 2.5, 3.5)
+    task.differentiate = lambda result: on_device(constant, CPU, torch.float32)
+    recorder = Recorder(task, task.differentiate)
+    recorder.step((0, 1), 9, 0.1, seed=0)
+    read = weakref.ref(on_device(constant, CPU, torch.float32))
+    for number in range(1000):  # what was asked for lately is kept, no more
+        on_device((float(number),), CPU)
+    gc.collect()
+    assert read() is not None
+    recorder._recording = None
+    gc.collect()
+    assert read() is None
 
 
 def test_where_nothing_can_be_recorded_the_step_is_done_all_the_same(

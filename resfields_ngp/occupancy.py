@@ -220,10 +220,12 @@ def _bounded_by_sweeps(distances: Tensor) -> Tensor:
     """Does what `bounded_by_neighbours` does, on one CPU core sooner."""
     lowest = np.maximum(distances.numpy(), 0.0)
     step = np.float32(1.0 / len(lowest))
-    for axis in range(3):
-        for planes in (np.moveaxis(lowest, axis, 0), np.moveaxis(lowest, axis, 0)[::-1]):
+    allowed = np.empty_like(lowest[0])
+    for _ in range(3):
+        for planes in (lowest, lowest[::-1]):
             for last, plane in pairwise(planes):
-                np.minimum(plane, last + step, out=plane)
+                np.minimum(plane, np.add(last, step, out=allowed), out=plane)
+        lowest = np.ascontiguousarray(np.moveaxis(lowest, 0, -1))
     return torch.where(distances > 0.0, torch.from_numpy(lowest), distances)
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial import KDTree
 
-from .mesh import Mesh, face_areas
+from .mesh import Mesh, face_areas, face_crosses
 
 TURN = 0.04
 """Distance that counts as much as normals that differ by 1, model units."""
@@ -65,8 +65,7 @@ def shared_areas(mesh: Mesh, chosen: np.ndarray) -> np.ndarray:
 
 def vertex_normals(positions: np.ndarray, faces: np.ndarray) -> np.ndarray:
     """Returns (V, 3) unit normals of vertices, the triangles' means by area."""
-    corners = positions[faces]
-    crosses = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    crosses = face_crosses(positions, faces)
     sums = [np.bincount(faces.ravel(), np.repeat(c, 3), len(positions)) for c in crosses.T]
     return _unit(np.stack(sums, axis=1))
 

@@ -96,15 +96,15 @@ def distinct_edges(mesh: Mesh) -> tuple[np.ndarray, np.ndarray]:
     return np.stack([numbers // size, numbers % size], axis=1), counts
 
 
+def face_crosses(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """Returns (F, 3) normals of triangles, twice as long as their areas."""
+    corners = vertices[faces].astype(np.float64)
+    return np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+
+
 def face_areas(mesh: Mesh) -> np.ndarray:
     """Returns the area of each triangle, (F,)."""
-    corners = mesh.vertices[mesh.faces].astype(np.float64)
-    return (
-        np.linalg.norm(
-            np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1
-        )
-        / 2
-    )
+    return np.linalg.norm(face_crosses(mesh.vertices, mesh.faces), axis=1) / 2
 
 
 def face_volumes(mesh: Mesh) -> np.ndarray:

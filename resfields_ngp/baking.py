@@ -18,7 +18,7 @@ import numpy as np
 from .atlas import Atlas
 from .datasets.base import View
 from .mesh import Mesh
-from .rasterising import covered_pixels, rasterise
+from .rasterising import covered_pixels, image_values, rasterise
 
 CHUNK = 1 << 18
 """Texels coloured at once; bounds the memory of large textures."""
@@ -81,14 +81,14 @@ class Witness:
         arms = self._cameras.world_from_camera[self._frame][:3, 3] - positions
         cosines = (arms * normals).sum(1) / np.maximum(np.linalg.norm(arms, axis=1), 1e-12)
         facing = np.clip(cosines, 0.0, 1.0)
-        nearest = _sampled(self._nearest, pixels * _FINER, cv2.INTER_NEAREST, 0.0)
+        nearest = image_values(self._nearest, pixels * _FINER, cv2.INTER_NEAREST, 0.0)
         slopes = np.sqrt(np.maximum(1 - facing**2, 0)) / np.maximum(facing, 1e-3)
         # On a slope the nearest surface of the window is nearer by so much.
         reach = (1 + 2 * _FINER * np.minimum(slopes, _STEEPEST)) * depths * self._radians
         visible = (depths > 0) & (depths <= nearest + reach)
-        inside = _sampled(self._insides, pixels, cv2.INTER_LINEAR, 0.0)
+        inside = image_values(self._insides, pixels, cv2.INTER_LINEAR, 0.0)
         weights = facing**self._config.sharpness * inside * visible
-        colours = _sampled(self._image, pixels, cv2.INTER_LINEAR, None) / np.float32(255)
+        colours = image_values(self._image, pixels, cv2.INTER_LINEAR) / np.float32(255)
         return colours, weights.astype(np.float32)
 
 
@@ -154,8 +154,7 @@ def texels(
     """Yields rows (N,), columns (N,), world positions and unit normals (N, 3) of texels."""
     assert mesh.normals is not None
     corners = atlas.uvs[atlas.faces].astype(np.float64) * [size, -size] + [0, size]
-    usable = np.ones(mesh.n_faces, bool)
-    for triangles, columns, rows, weights in covered_pixels(corners, size, size, usable):
+    for triangles, columns, rows, weights in covered_pixels(corners, size, size):
         for begin in range(0, len(triangles), CHUNK):
             part = slice(begin, begin + CHUNK)
             chosen, shares = mesh.faces[triangles[part]], weights[part, :, None]
@@ -187,18 +186,3 @@ def _insides(mask: np.ndarray, border: float) -> np.ndarray:
     padded = np.pad(mask.astype(np.uint8), 1)  # the picture's edge is an outline too
     distances = cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_5)[1:-1, 1:-1]
     return np.clip((distances - 0.5) / max(border, 1e-6), 0, 1).astype(np.float32)
-
-
-def _sampled(
-    image: np.ndarray, pixels: np.ndarray, interpolation: int, outside: float | None
-) -> np.ndarray:
-    """Returns an image's values at (N, 2) pixels; centres at +0.5; None repeats the border."""
-    # OpenCV's coordinates are 16 bits wide, and so is the longest side of what it fills.
-    width = 4096
-    padding = -len(pixels) % width
-    places = np.pad(pixels - 0.5, ((0, padding), (0, 0))).astype(np.float32)
-    places = np.clip(places, -4, 32000).reshape(-1, width, 2)
-    mode = cv2.BORDER_REPLICATE if outside is None else cv2.BORDER_CONSTANT
-    x, y = np.ascontiguousarray(places[..., 0]), np.ascontiguousarray(places[..., 1])
-    found = cv2.remap(image, x, y, interpolation, borderMode=mode, borderValue=outside or 0)
-    return found.reshape(-1, *image.shape[2:])[: len(pixels)]

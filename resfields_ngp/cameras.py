@@ -46,10 +46,7 @@ class Cameras:
             (N, 2) pixels (x, y) with pixel centres at +0.5, and (N,) depths along the optical axis,
             world units.
         """
-        homogeneous = points @ self.projection(frame)[:, :3].T + self.projection(frame)[:, 3]
-        depths = homogeneous[:, 2]
-        safe = np.where(np.abs(depths) < 1e-12, 1e-12, depths)
-        return homogeneous[:, :2] / safe[:, None], depths
+        return projected(points, self.projection(frame))
 
     def rays(
         self, pixels: np.ndarray, frame: int, space: ModelSpace
@@ -127,6 +124,17 @@ def decompose_projection(
     # OpenCV's own centre, a null vector, is coarse far from the origin.
     world_from_camera[:3, 3] = np.linalg.solve(matrix[:, :3], -matrix[:, 3])
     return intrinsics, world_from_camera
+
+
+def projected(
+    points: np.ndarray,  # (N, 3)
+    matrix: np.ndarray,  # (3, 4)
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns (N, 2) pixels and (N,) depths; pixels of points behind the camera mean nothing."""
+    homogeneous = points @ matrix[:, :3].T + matrix[:, 3]
+    depths = homogeneous[:, 2]
+    safe = np.where(np.abs(depths) < 1e-12, 1e-12, depths)
+    return homogeneous[:, :2] / safe[:, None], depths
 
 
 def look_at(

@@ -82,11 +82,7 @@ def make_silhouette(
             longer side.
         slack: Pixels by which the outline is then moved outwards.
     """
-    solid = close_mask(mask, closing).view(np.uint8)
-    # Half a pixel off, so that zero lies on the edge between pixels and not on either's centre.
-    outer = cv2.distanceTransform(1 - solid, cv2.DIST_L2, cv2.DIST_MASK_5)
-    inner = cv2.distanceTransform(solid, cv2.DIST_L2, cv2.DIST_MASK_5)
-    pixels = np.where(solid > 0, 0.5 - inner, outer - 0.5).astype(np.float32) - np.float32(slack)
+    pixels = mask_distances(close_mask(mask, closing)) - np.float32(slack)
     tangents = _tangents_per_pixel(cameras, frame)
     return Silhouette(
         slopes=pixels * tangents,
@@ -94,6 +90,17 @@ def make_silhouette(
         tangent=float(tangents.min()),
         is_cut=touches_border(mask) or not mask.any(),
     )
+
+
+def mask_distances(
+    mask: np.ndarray,  # (H, W) bool
+) -> np.ndarray:
+    """Returns (H, W) float32 pixels to the outline of a mask, negative on the subject."""
+    solid = np.ascontiguousarray(mask, bool).view(np.uint8)
+    # Half a pixel off, so that zero lies on the edge between pixels and not on either's centre.
+    outer = cv2.distanceTransform(1 - solid, cv2.DIST_L2, cv2.DIST_MASK_5)
+    inner = cv2.distanceTransform(solid, cv2.DIST_L2, cv2.DIST_MASK_5)
+    return np.where(solid > 0, 0.5 - inner, outer - 0.5).astype(np.float32)
 
 
 def close_mask(

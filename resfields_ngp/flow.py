@@ -138,10 +138,9 @@ def _in_parts(
     """Returns moved world points, in bounded memory; the space is the same at every frame."""
     model = torch.from_numpy(space.to_model(positions, frame).astype(np.float32))
     model = model.to(field.backend.device)
-    slices = [
-        FrameSlices.single(frame, len(part)) for part in model.split(field.backend.query_rows)
-    ]
-    pairs = zip(model.split(field.backend.query_rows), slices, strict=True)
+    parts = model.split(field.backend.query_rows)
+    slices = [FrameSlices.single(frame, len(part)) for part in parts]
+    pairs = zip(parts, slices, strict=True)
     moved = torch.cat([flow(*pair, field.trained_fraction) for pair in pairs])
     return space.to_world(moved.double().cpu().numpy(), frame)
 

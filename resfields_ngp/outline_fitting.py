@@ -16,11 +16,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.sparse import csr_matrix, identity, triu
+from scipy.sparse import csr_matrix, identity
 
+from .cameras import projected
 from .matching import vertex_normals
-from .mesh import Mesh, face_areas
-from .outlines import Outline, drawn_distances, find_rim, outline_gaps, projected
+from .mesh import Mesh, distinct_edges, face_areas
+from .outlines import Outline, drawn_distances, find_rim, outline_gaps
 from .surface_fitting import edge_laplacian
 
 OutlinesAt = Callable[[int], Sequence[Outline]]
@@ -70,7 +71,7 @@ def fit_outlines(
     if not outlines or mesh.n_faces == 0 or reach <= 0:
         return start
     laplacian = edge_laplacian(mesh.faces, len(start))
-    edges = np.stack(triu(laplacian, 1).nonzero(), axis=1)
+    edges, _ = distinct_edges(mesh)
     area = float(face_areas(mesh).sum()) / len(start)
     length = float(np.linalg.norm(np.diff(start[edges], axis=1), axis=2).mean())
     for _ in range(PASSES):
@@ -98,7 +99,7 @@ def _demands(
     rims, lengths = [], []
     for outline in outlines:
         rim = find_rim(outline, vertices, normals, edges)
-        pixels, depths = projected(outline.projection, vertices)
+        pixels, depths = projected(vertices, outline.projection)
         if (depths <= 1e-9).any():  # a camera amid the subject has no outline of it
             continue
         own = drawn_distances(pixels, faces, outline.distances.shape)

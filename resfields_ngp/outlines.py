@@ -19,9 +19,11 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
+from .cameras import projected
+from .carving import mask_distances
 from .datasets.base import CaptureConfig, CaptureError, View
 from .hull import HullConfig, with_doubts
-from .rasterising import covered_pixels
+from .rasterising import covered_pixels, image_values
 
 FINER = 3
 """A mesh is drawn with so many samples a pixel each way; half of them make it part of the mask."""
@@ -108,15 +110,6 @@ def stored_outlines(config: CaptureConfig, hull: HullConfig, number: int) -> lis
     return mask_outlines(with_doubts(capture, hull).views, 0, hull.slack)
 
 
-def mask_distances(mask: np.ndarray) -> np.ndarray:
-    """Returns (H, W) float32 pixels to the outline of a mask (H, W), negative on the subject."""
-    solid = np.ascontiguousarray(mask).astype(np.uint8)
-    # Half a pixel off, so that zero lies on the edge between pixels and not on either's centre.
-    outer = cv2.distanceTransform(1 - solid, cv2.DIST_L2, cv2.DIST_MASK_5)
-    inner = cv2.distanceTransform(solid, cv2.DIST_L2, cv2.DIST_MASK_5)
-    return np.where(solid > 0, 0.5 - inner, outer - 0.5).astype(np.float32)
-
-
 def find_rim(
     outline: Outline,
     vertices: np.ndarray,  # (V, 3) world
@@ -132,7 +125,7 @@ def find_rim(
     along = _between(normals, edges, shares)
     along /= np.maximum(np.linalg.norm(along, axis=1, keepdims=True), 1e-12)
     matrix = outline.projection
-    pixels, depths = projected(matrix, positions)
+    pixels, depths = projected(positions, matrix)
     moved = along @ matrix[:, :3].T  # of homogeneous pixels, for a unit along the normal
     motions = (moved[:, :2] - pixels * moved[:, 2:]) / depths[:, None]
     speeds = np.maximum(np.linalg.norm(motions, axis=1), 1e-12)
@@ -159,7 +152,7 @@ def outline_gaps(
     gaps = masks - mine
     if outline.doubts is not None:
         places = rim.pixels + np.nan_to_num(masks)[:, None] * rim.directions
-        gaps[_looked_up(outline.doubts, places, cv2.INTER_NEAREST) > 0] = np.nan
+        gaps[image_values(outline.doubts, places, cv2.INTER_NEAREST) > 0] = np.nan
     gaps[np.abs(gaps) > reach] = np.nan
     return gaps
 
@@ -172,7 +165,7 @@ def drawn_distances(
     """Returns (H, W) float32 pixels to the outline of a closed mesh that is drawn as a mask."""
     height, width = shape[0] * FINER, shape[1] * FINER
     core, deep = _cores(pixels, shape)
-    is_deep = _looked_up(deep, pixels, cv2.INTER_NEAREST) > 0
+    is_deep = image_values(deep, pixels, cv2.INTER_NEAREST) > 0
     arms = pixels[faces[:, 1:]] - pixels[faces[:, :1]]
     is_drawn = ~is_deep[faces[:, 0]] | (np.abs(arms).max((1, 2)) > _MARGIN)
     # What faces the camera, with y down, covers all that the whole covers.
@@ -200,21 +193,11 @@ def _cores(pixels: np.ndarray, shape: tuple[int, int]) -> tuple[np.ndarray, np.n
     return core, cv2.erode(core, np.ones((2 * _MARGIN + 1,) * 2, np.uint8), borderValue=0)
 
 
-def projected(
-    matrix: np.ndarray,  # (3, 4)
-    positions: np.ndarray,  # (N, 3) world
-) -> tuple[np.ndarray, np.ndarray]:
-    """Returns (N, 2) pixels and (N,) depths; pixels of points behind the camera mean nothing."""
-    homogeneous = positions @ matrix[:, :3].T + matrix[:, 3]
-    depths = homogeneous[:, 2]
-    return homogeneous[:, :2] / np.maximum(depths, 1e-9)[:, None], depths
-
-
 def _crossings(distances: np.ndarray, rim: Rim, reach: float) -> np.ndarray:
     """Returns (M,) pixels along a rim's directions to the nearest way out of a mask, else NaN."""
     steps = np.arange(-np.ceil(reach / _STEP), np.ceil(reach / _STEP) + 1) * _STEP
     places = rim.pixels[:, None] + steps[:, None] * rim.directions[:, None]
-    values = _looked_up(distances, places.reshape(-1, 2), cv2.INTER_LINEAR)
+    values = image_values(distances, places.reshape(-1, 2), cv2.INTER_LINEAR)
     values = values.reshape(len(rim.pixels), len(steps))
     low, high = values[:, :-1], values[:, 1:]
     is_exit = (low < 0) & (high >= 0)
@@ -222,16 +205,6 @@ def _crossings(distances: np.ndarray, rim: Rim, reach: float) -> np.ndarray:
     exits = np.where(is_exit & (np.abs(exits) <= reach), exits, np.inf)
     nearest = np.take_along_axis(exits, np.abs(exits).argmin(1)[:, None], axis=1)[:, 0]
     return np.where(np.isfinite(nearest), nearest, np.nan)
-
-
-def _looked_up(image: np.ndarray, places: np.ndarray, interpolation: int) -> np.ndarray:
-    """Returns (N,) values of a picture at (N, 2) places; beyond the border the border's."""
-    width = 4096  # OpenCV's coordinates are 16 bits wide, and so is the longest side of a picture
-    padded = np.pad(places - 0.5, ((0, -len(places) % width), (0, 0))).astype(np.float32)
-    padded = np.clip(padded, -4, 32000).reshape(-1, width, 2)
-    x, y = np.ascontiguousarray(padded[..., 0]), np.ascontiguousarray(padded[..., 1])
-    found = cv2.remap(image, x, y, interpolation, borderMode=cv2.BORDER_REPLICATE)
-    return found.ravel()[: len(places)]
 
 
 def _between(values: np.ndarray, edges: np.ndarray, shares: np.ndarray) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import cv2
 import numpy as np
 
 from .cameras import Cameras
@@ -138,3 +139,28 @@ def barycentric(corners: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 def _cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]
+
+
+def image_values(
+    image: np.ndarray,  # (H, W, ...)
+    pixels: np.ndarray,  # (N, 2)
+    interpolation: int,
+    outside: float | None = None,
+) -> np.ndarray:  # (N, ...)
+    """Returns an image's values at pixels, centres at +0.5.
+
+    Args:
+        image: Of one or more channels.
+        pixels: Where.
+        interpolation: OpenCV's, such as `cv2.INTER_LINEAR`.
+        outside: What lies beyond the border; None repeats the border.
+    """
+    # OpenCV's coordinates are 16 bits wide, and so is the longest side of what it fills.
+    width = 4096
+    padding = -len(pixels) % width
+    places = np.pad(pixels - 0.5, ((0, padding), (0, 0))).astype(np.float32)
+    places = np.clip(places, -4, 32000).reshape(-1, width, 2)
+    mode = cv2.BORDER_REPLICATE if outside is None else cv2.BORDER_CONSTANT
+    x, y = np.ascontiguousarray(places[..., 0]), np.ascontiguousarray(places[..., 1])
+    found = cv2.remap(image, x, y, interpolation, borderMode=mode, borderValue=outside or 0)
+    return found.reshape(-1, *image.shape[2:])[: len(pixels)]

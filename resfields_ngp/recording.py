@@ -71,14 +71,16 @@ class Recorder:
         with torch.cuda.stream(self._stream):
             kind = self.task.kind_of_step(step, fraction)
             if self._recording is None or self._recording.is_used_up(kind, fraction):
-                result = self._recorded(frames, step, fraction)
+                result = self._recorded(frames, step, fraction, kind)
             else:
                 result = self._counted(self._recording.replayed(frames))
                 self._recording.is_outgrown |= self.task.outgrows(result)
         current.wait_stream(self._stream)
         return result
 
-    def _recorded(self, frames: tuple[int, ...], step: int, fraction: float) -> StepResult:
+    def _recorded(
+        self, frames: tuple[int, ...], step: int, fraction: float, kind: str
+    ) -> StepResult:
         """Does a step by itself, after which the host has nothing left to send, and records it."""
         last, self._recording = self._recording, None
         moving = MovingFrames(frames, self._device)
@@ -99,7 +101,6 @@ class Recorder:
                     result = run()
             finally:
                 graph.capture_end()
-            kind = self.task.kind_of_step(step, fraction)
             self._recording = _Recording(graph, moving, constants, result, kind, fraction)
         except RuntimeError as error:
             _log.warning("steps cannot be recorded here: %s", str(error).splitlines()[0])

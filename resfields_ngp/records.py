@@ -241,7 +241,8 @@ class Batch:
         rays = Rays(self.rays.origins.to(device), self.rays.directions.to(device), self.rays.slices)
         masks = None if self.masks is None else self.masks.to(device)
         depths = None if self.depths is None else self.depths.to(device)
-        return Batch(rays, self.rgbs.to(device), masks, depths)
+        weights = None if self.weights is None else self.weights.to(device)
+        return Batch(rays, self.rgbs.to(device), masks, depths, weights)
 
 
 @dataclass(frozen=True)
@@ -284,10 +285,15 @@ class StepResult:
     """What one training step computed."""
 
     losses: dict[str, Tensor]
-    """Weighted terms, by name; their sum is what is minimised."""
+    """Weighted terms, by name."""
     n_samples: int
     """Samples on the rays, or the points, pixels or vertices of the batch."""
     n_rays: int = 0
     """Rays of the batch; 0 for tasks without rays."""
     n_found: Tensor | None = None
     """() int64, on the device: samples that are no padding, where there may be some."""
+
+    @property
+    def total(self) -> Tensor:
+        """() the sum of the terms, which is minimised; there is at least one."""
+        return torch.stack(list(self.losses.values())).sum()

@@ -169,8 +169,7 @@ class Trainer:
         gradients = [p.grad for p in self.task.field.parameters() if p.grad is not None]
         # At once; torch's `get_total_norm` does the same, and asks where each tensor is besides.
         norms = torch.stack(torch._foreach_norm(gradients))  # pyright: ignore - it has no stub
-        total = torch.stack([loss.detach() for loss in result.losses.values()]).sum()
-        is_lost = (~(norms.sum() + total).isfinite()).float()
+        is_lost = (~(norms.sum() + result.total.detach()).isfinite()).float()
         # What torch's GradScaler sets: the fused kernel then leaves the parameters alone.
         setattr(self.optimiser, "found_inf", is_lost)  # noqa: B010 - its types lack it
         self.n_skipped += is_lost
@@ -213,7 +212,7 @@ class Trainer:
 def differentiate(result: StepResult) -> None:
     """Adds the gradient of a step's losses to those of the parameters."""
     if result.losses:
-        torch.stack(list(result.losses.values())).sum().backward()
+        result.total.backward()
 
 
 def in_numbers(losses: dict[str, Tensor]) -> dict[str, float]:

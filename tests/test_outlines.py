@@ -11,6 +11,7 @@ import trimesh
 from analytic import ring_of_cameras
 
 from resfields_ngp.cameras import Cameras
+from resfields_ngp.carving import mask_distances
 from resfields_ngp.datasets.base import CaptureConfig, CaptureError, View
 from resfields_ngp.hull import HullConfig
 from resfields_ngp.matching import vertex_normals
@@ -19,7 +20,6 @@ from resfields_ngp.outlines import (
     Outline,
     drawn_distances,
     find_rim,
-    mask_distances,
     mask_outlines,
     outline_gaps,
     stored_outlines,

@@ -6,8 +6,6 @@ A CUDA graph is stood in for by one that runs the recorded work again.
 from __future__ import annotations
 
 import gc
-import importlib.util
-import os
 import weakref
 from contextlib import nullcontext
 from dataclasses import replace
@@ -24,6 +22,7 @@ from ball_scene import (
     seeded,
     small_field,
 )
+from interpreted import EXACT
 from torch import Tensor
 
 from resfields_ngp.backends import open_backend
@@ -45,13 +44,6 @@ from resfields_ngp.tasks.capture import CaptureTask
 from resfields_ngp.training import Trainer, differentiate
 from resfields_ngp.transfers import MovingFrames, on_device
 
-if importlib.util.find_spec("triton") is None:
-    pytest.skip("triton is not installed", allow_module_level=True)
-os.environ["TRITON_INTERPRET"] = "1"  # before the kernels are imported
-
-from resfields_ngp.backends.triton import TritonBackend
-
-EXACT = TritonBackend("cpu", "float32")
 CPU = torch.device("cpu")
 OCCUPANCY = OccupancyConfig(
     band=4.0, min_band=0.25, step=1.0, min_step=0.01, max_step=0.05, stretch=2.0

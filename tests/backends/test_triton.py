@@ -5,13 +5,13 @@ On a GPU the same comparison is `scripts/gpu_check.py --parts parity`.
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import subprocess
 import sys
 
 import pytest
 import torch
+from interpreted import EXACT, TritonBackend
 from kernel_cases import (
     MANY,
     PLANE,
@@ -32,14 +32,7 @@ from resfields_ngp.backends.base import pad_inputs
 from resfields_ngp.backends.half import gradient_scale
 from resfields_ngp.records import FrameSlices, Rays
 
-if importlib.util.find_spec("triton") is None:
-    pytest.skip("triton is not installed", allow_module_level=True)
-os.environ["TRITON_INTERPRET"] = "1"  # before the kernels are imported
-
-from resfields_ngp.backends.triton import TritonBackend
-
 REFERENCE = open_backend("reference", "cpu")
-EXACT = TritonBackend("cpu", "float32")
 
 SPATIAL = GridSpec(2, 2, 2, 7, 4, 2.0)  # a dense level and a hashed one
 PLAIN = GridSpec(2, 1, 1, 7, 4, 2.0)

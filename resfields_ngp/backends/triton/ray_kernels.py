@@ -81,8 +81,8 @@ def march(
     is_alive = is_ray & (t < far)
     slot = tl.zeros((BLOCK,), tl.int64)
     if WRITES:
-        slot = tl.load(firsts + rays, mask=is_ray, other=0)
-        is_alive = is_alive & (tl.load(counts + rays, mask=is_ray, other=0) > 0)
+        slot, count = _samples_of(firsts, counts, rays, is_ray)
+        is_alive = is_alive & (count > 0)
     while tl.max(is_alive.to(tl.int32), axis=0) > 0:
         distance = _distance(grid, ox + t * dx, oy + t * dy, oz + t * dz, G, is_alive)
         is_kept = is_alive & (tl.abs(distance) <= band)
@@ -109,12 +109,18 @@ def march(
 
 
 @triton.jit
+def _samples_of(firsts, counts, rays, is_ray):
+    """Returns first sample and number of samples of each ray."""
+    first = tl.load(firsts + rays, mask=is_ray, other=0)
+    return first, tl.load(counts + rays, mask=is_ray, other=0)
+
+
+@triton.jit
 def composite_forward(alphas, firsts, counts, weights, R, BLOCK: tl.constexpr):
     """Writes ``w_i = alpha_i prod_{j<i} (1 - alpha_j)``; each ray has `counts` from `firsts` on."""
     rays = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     is_ray = rays < R
-    first = tl.load(firsts + rays, mask=is_ray, other=0)
-    count = tl.load(counts + rays, mask=is_ray, other=0)
+    first, count = _samples_of(firsts, counts, rays, is_ray)
     transmittance = tl.full((BLOCK,), 1.0, tl.float32)
     i, most = 0, tl.max(count, axis=0)
     while i < most:
@@ -131,8 +137,7 @@ def composite_backward(
     """``dL/dalpha_i = T_i g_i - (sum_{j>i} w_j g_j) / (1 - alpha_i)``, front to back."""
     rays = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     is_ray = rays < R
-    first = tl.load(firsts + rays, mask=is_ray, other=0)
-    count = tl.load(counts + rays, mask=is_ray, other=0)
+    first, count = _samples_of(firsts, counts, rays, is_ray)
     most = tl.max(count, axis=0)
     behind = tl.zeros((BLOCK,), tl.float32)
     i = most * 0
@@ -161,8 +166,7 @@ def accumulate_forward(
     rays = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     columns = tl.arange(0, COLUMNS)
     is_ray = rays < R
-    first = tl.load(firsts + rays, mask=is_ray, other=0)
-    count = tl.load(counts + rays, mask=is_ray, other=0)
+    first, count = _samples_of(firsts, counts, rays, is_ray)
     total = tl.zeros((BLOCK, COLUMNS), tl.float32)
     i, most = 0, tl.max(count, axis=0)
     while i < most:

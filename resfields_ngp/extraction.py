@@ -47,7 +47,7 @@ class MeshingConfig:
     """How far outside the occupied region the surface may lie, in cells of the occupancy grid."""
     refine: bool = True
     """Move vertices onto the field's own zero along its normals, by one secant step."""
-    outline_reach: float = 2.0
+    outline_reach: float = 4.0
     """Most pixels by which vertices move so that outlines meet the masks', where there are masks; 0
     leaves everything to the field."""
     colours: bool = True

@@ -20,8 +20,9 @@ class ScheduleConfig:
     0: use `steps`."""
     steps: int = 0
     """Training steps; takes the place of the time budget when above 0, and is then reproducible."""
-    frames_per_batch: int = 4
-    """Distinct frames of a step; network weights are composed once for each."""
+    frames_per_batch: int = 0
+    """Distinct frames of a step; network weights are composed once for each. 0 takes a sixth of all
+    frames, at least 4 and at most 16."""
     samples_per_batch: int = 0
     """Samples of a step: on rays (their number follows), pixels of a video, points of a surface.
     0 is what keeps the device busy: 16384 on a CPU, 262144 on a GPU."""
@@ -32,7 +33,8 @@ class ScheduleConfig:
     final_rate: float = 0.05
     """Learning rates end at this part of their start, decaying exponentially."""
     checkpoint_every: int = 500
-    """Steps between checkpoints; one is always written at the end."""
+    """Steps between checkpoints, or more: they take no more than a fiftieth of the time. One is
+    always written at the end."""
     seed: int = 0
     """Seed of every random draw."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -51,7 +53,7 @@ class ScheduleConfig:
             self,
             seconds=at_least_0,
             steps=at_least_0,
-            frames_per_batch=at_least_1,
+            frames_per_batch=at_least_0,
             samples_per_batch=at_least_0,
             grid_rate=at_least_0,
             network_rate=at_least_0,
@@ -62,6 +64,11 @@ class ScheduleConfig:
         )
         if self.seconds == 0.0 and self.steps == 0:
             raise ValueError("training.seconds and training.steps are both 0; give one of them")
+
+    def frames_of_step(self, n_frames: int) -> int:
+        """Returns how many distinct frames a step has, of so many."""
+        wanted = self.frames_per_batch or min(max(n_frames // 6, 4), 16)
+        return min(wanted, n_frames)
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 _CHECK_EVERY = 20
 """Steps from one look at the losses to the next, where looking means waiting for the device."""
 
+SAVING_SPACE = 50.0
+"""Checkpoints are as many times as far apart as one takes to write: a step may take 7 ms."""
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -115,7 +118,7 @@ class Trainer:
     def _next_frames(self) -> tuple[int, ...]:
         """Returns the next distinct frames: every frame comes once before any comes again."""
         n_frames = self.task.n_frames
-        count = min(self.config.frames_per_batch, n_frames)
+        count = self.config.frames_of_step(n_frames)
         if count == n_frames:
             return tuple(range(n_frames))
         chosen: list[int] = []
@@ -225,7 +228,7 @@ def in_numbers(losses: dict[str, Tensor]) -> dict[str, float]:
 
 def compile_kernels(trainer: Trainer) -> None:
     """Runs each kind of step once and discards it: compiling is not charged to the time budget."""
-    count = min(trainer.config.frames_per_batch, trainer.task.n_frames)
+    count = trainer.config.frames_of_step(trainer.task.n_frames)
     generator = torch.Generator(trainer.task.draws_on).manual_seed(0)
     for result in trainer.task.rehearse(tuple(range(count)), generator):
         differentiate(result)
@@ -262,6 +265,7 @@ def fit(
         TrainingError: A loss term is NaN or infinite; the checkpoints before it are kept.
     """
     test_psnr, next_test, result, seconds = None, 0.1, None, 0.0
+    next_save = 0.0
     while trainer.fraction < 1.0 and not (should_stop and should_stop()):
         before = trainer.seconds
         result = trainer.advance()
@@ -273,8 +277,11 @@ def fit(
             next_test = trainer.fraction + 0.1
         if trainer.step_count % 20 == 0 and not is_last:
             _tell(trainer, run, result, seconds, test_psnr, report)
-        if trainer.step_count % trainer.config.checkpoint_every == 0 and not is_last:
+        is_due = trainer.step_count % trainer.config.checkpoint_every == 0
+        if is_due and trainer.seconds >= next_save and not is_last:
+            saving = time.perf_counter()
             run.save_checkpoint(trainer.step_count, *trainer.state())
+            next_save = trainer.seconds + SAVING_SPACE * (time.perf_counter() - saving)
         trainer.seconds += time.perf_counter() - begun
     # Out here, since what surrounds a step may have used up the budget too.
     if result is not None and trainer.fraction >= 1.0:

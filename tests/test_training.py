@@ -113,9 +113,12 @@ def test_a_budget_of_seconds_is_used_to_the_last():
     assert run.steps == [trainer.step_count] and trainer.step_count > 0
 
 
-def test_checkpoints_are_written_every_so_often_and_once_at_the_end():
+def test_checkpoints_are_written_every_so_often_and_once_at_the_end(monkeypatch):
+    monkeypatch.setattr(training, "SAVING_SPACE", 0.0)
     assert run_fit(make_trainer(checkpoint_every=2))[1].steps == [2, 4, 6]
     assert run_fit(make_trainer(checkpoint_every=4))[1].steps == [4, 6]
+    monkeypatch.setattr(training, "SAVING_SPACE", 1e9)  # one takes as long as all the training
+    assert run_fit(make_trainer(checkpoint_every=1))[1].steps == [1, 6]
 
 
 def test_asked_to_stop_it_saves_and_says_so():
@@ -170,6 +173,12 @@ def test_every_frame_comes_once_before_any_comes_again(frames_per_batch: int):
         assert len(set(frames)) == len(frames) == min(frames_per_batch, N_FRAMES)
         counts.update(frames)
         assert max(counts.values()) - min(counts.values()) <= 1
+
+
+def test_long_sequences_take_more_frames_a_step():
+    config = TrainingConfig()
+    assert [config.frames_of_step(n) for n in (1, 12, 25, 60, 100, 300)] == [1, 4, 4, 10, 16, 16]
+    assert TrainingConfig(frames_per_batch=6).frames_of_step(300) == 6
 
 
 @pytest.mark.parametrize("warmup_steps", [0, 1])
@@ -244,8 +253,8 @@ def test_a_checkpoint_of_one_backend_renders_the_same_in_the_other(first: str, s
 def test_budgets_and_counts_out_of_range_are_refused():
     with pytest.raises(ValueError, match=r"training\.seconds and training\.steps are both 0"):
         TrainingConfig(seconds=0.0, steps=0)
-    with pytest.raises(ValueError, match=r"training\.frames_per_batch is 0; allowed: 1 or more"):
-        TrainingConfig(frames_per_batch=0)
+    with pytest.raises(ValueError, match=r"training\.frames_per_batch is -1; allowed: 0 or more"):
+        TrainingConfig(frames_per_batch=-1)
     with pytest.raises(ValueError, match=r"training\.max_rays is -1; allowed: 0 or more"):
         TrainingConfig(max_rays=-1)
 

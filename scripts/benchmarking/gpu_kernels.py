@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
-from statistics import median
 from typing import Any
 
 import torch
@@ -13,19 +11,19 @@ from torch import Tensor
 from resfields_ngp.backends import Backend, GridSpec, MlpSpec, open_backend
 from resfields_ngp.records import FrameSlices, Rays, Samples
 
+from .gpu_timing import ceilings, milliseconds, recorded_milliseconds
+
 GRID = GridSpec(12, 2, 4, 15, 8, 1.35)
 """Twelve levels of a base and three residuals, two features each."""
 PER_RAY = 16
 """Samples of a ray."""
+N_OTHERS = 3
+"""Inputs of a network beside the grid's features: the position."""
 SMALL_GRID = GridSpec(3, 2, 4, 7, 4, 2.0)
-NETWORK = MlpSpec(GRID.n_features + 3, 16, 64, 2)
-SMALL_NETWORK = MlpSpec(9, 16, 32, 1)
+NETWORK = MlpSpec(GRID.n_features + N_OTHERS, 16, 64, 2)
+SMALL_NETWORK = MlpSpec(SMALL_GRID.n_features + N_OTHERS, 16, 32, 1)
 TOLERANCES = {"triton": 5e-3, "tcnn": 6e-2}
 """Of the norm: half-precision operands; tcnn's derivatives are differences besides."""
-
-
-_MOST_SECONDS = 0.3
-"""Of one measurement, as far as plain torch lets it."""
 
 
 class Case:
@@ -64,11 +62,20 @@ class Case:
         def mlp(jets: Tensor, weights: Tensor) -> Tensor:
             return backend.mlp(jets, self.slices, weights, self.network)
 
+        def sloped_mlp(features: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+            return backend.sloped_mlp(features, others, self.slices, weights, self.network)
+
         jets = self.jets[:, : 1 + n_tangents].contiguous()
-        return {
+        features, others = (
+            part.contiguous() for part in jets.split([self.grid.n_features, N_OTHERS], dim=2)
+        )
+        kernels: dict[str, tuple[Callable, list]] = {
             "hash_grid": (grid, [self.coefficients, self.table]),
             "mlp": (mlp, [jets, self.weights]),
         }
+        if n_tangents:
+            kernels["sloped_mlp"] = (sloped_mlp, [features, self.weights])
+        return kernels
 
     def ray_kernels(self, backend: Backend) -> dict[str, tuple[Callable, list]]:
         """Returns compositing and sums along rays, as `kernels` does."""
@@ -152,20 +159,26 @@ def times(
             for name, (kernel, inputs) in kernels.items():
                 floor = _floor(case, name, bandwidth, rate)
 
-                def both(run=kernel, given=inputs, least=floor, rows=n_rows) -> dict[str, Any]:
-                    taken = _taken(run, given, device, small)
+                def both(
+                    run=kernel, given=inputs, least=floor, rows=n_rows, each=backend
+                ) -> dict[str, Any]:
+                    # tiny-cuda-nn launches on streams of its own.
+                    recordable = device.type == "cuda" and each.name != "tcnn"
+                    forward, backward, recorded = _taken(run, given, device, small, recordable)
+                    whole = recorded or forward + backward
                     return {
-                        "forward_ms": round(taken[0], 4),
-                        "backward_ms": round(taken[1], 4),
-                        "samples_per_second": round(1e3 * rows / sum(taken)),
+                        "forward_ms": round(forward, 4),
+                        "backward_ms": round(backward, 4),
+                        "recorded_ms": round(recorded, 4) if recorded else "",
+                        "samples_per_second": round(1e3 * rows / whole),
                         "floor_ms": round(least, 4),
-                        "part_of_floor": round(least / sum(taken), 3),
+                        "part_of_floor": round(least / whole, 3),
                     }
 
                 yield guarded(_line(backend, name, case), both)
 
             def forward(each=backend, given=case) -> dict[str, Any]:
-                taken = _milliseconds(lambda: given.march(each), device, small)
+                taken = milliseconds(lambda: given.march(each), device, small)
                 rate_ = round(1e3 * given.march(each).n_samples / taken)
                 return {"forward_ms": round(taken, 4), "samples_per_second": rate_}
 
@@ -192,18 +205,22 @@ def guarded(
 
 
 def _taken(
-    kernel: Callable, inputs: list[Tensor], device: torch.device, small: bool
-) -> tuple[float, float]:
-    """Returns the ms of a kernel forward and backward."""
+    kernel: Callable, inputs: list[Tensor], device: torch.device, small: bool, recordable: bool
+) -> tuple[float, float, float | None]:
+    """Returns the ms of a kernel forward and backward, and of both where they can be recorded."""
     leaves = [tensor.clone().requires_grad_() for tensor in inputs]
-    outputs = kernel(*leaves)
-    gradients = torch.randn_like(outputs)
+    outputs = _several(kernel(*leaves))
+    gradients = [torch.randn_like(each) for each in outputs]
 
     def backward() -> tuple[Tensor, ...]:
         return torch.autograd.grad(outputs, leaves, gradients, retain_graph=True)
 
-    forward = _milliseconds(lambda: kernel(*leaves), device, small)
-    return forward, _milliseconds(backward, device, small)
+    def whole() -> tuple[Tensor, ...]:
+        return torch.autograd.grad(_several(kernel(*leaves)), leaves, gradients)
+
+    forward_ms = milliseconds(lambda: kernel(*leaves), device, small)
+    backward_ms = milliseconds(backward, device, small)
+    return forward_ms, backward_ms, recorded_milliseconds(whole, device) if recordable else None
 
 
 def _error(found: Tensor, expected: Tensor) -> float:
@@ -230,17 +247,6 @@ def _verdict(backend: Backend, errors: list[float]) -> dict[str, Any]:
     return {"errors": [float(f"{error:.2e}") for error in errors], "agrees": agrees}
 
 
-def ceilings(device: torch.device, small: bool) -> tuple[float, float]:
-    """Returns bytes per ms of a copy, and operations per ms of a half-precision product."""
-    side = 256 if small else 8192
-    kind = torch.float32 if small else torch.float16
-    data = torch.randn(side, side, device=device).to(kind)
-    target = torch.empty_like(data)
-    copied = 2 * data.nbytes / _milliseconds(lambda: target.copy_(data), device, small)
-    multiplied = 2 * side**3 / _milliseconds(lambda: data @ data, device, small)
-    return copied, multiplied
-
-
 def _floor(case: Case, name: str, bandwidth: float, rate: float) -> float:
     """Returns the ms below which forward and backward cannot go: bytes or operations.
 
@@ -257,39 +263,25 @@ def _floor(case: Case, name: str, bandwidth: float, rate: float) -> float:
         floats = n_rows * (2 * 3 + 2 * features) + 2 * case.table.numel()
         return 4 * floats / bandwidth
     inputs, outputs = case.network.n_inputs, case.network.n_outputs
-    floats = n_rows * 4 * (3 * inputs + 2 * outputs)
-    # Forward, again in the backward pass, by inputs and by weights.
-    operations = 4 * 2 * 4 * n_rows * case.network.n_weights
+    # Forward, again in the backward pass, by inputs and by weights: of four parts, or down as well
+    # as up and then of two.
+    floats, sweeps = n_rows * 4 * (3 * inputs + 2 * outputs), 4 * 4
+    if name == "sloped_mlp":
+        floats, sweeps = n_rows * (4 * 3 * inputs + 2 * (outputs + 3)), 2 + 2 * 3
+    operations = 2 * sweeps * n_rows * case.network.n_weights
     return max(4 * floats / bandwidth, operations / rate)
 
 
 def _run(kernel: Callable, inputs: list[Tensor]) -> list[Tensor]:
-    """Returns a kernel's output and the gradients of a random projection of it."""
+    """Returns a kernel's outputs and the gradients of a random projection of them."""
     leaves = [tensor.clone().requires_grad_() for tensor in inputs]
-    outputs = kernel(*leaves)
+    outputs = _several(kernel(*leaves))
     generator = torch.Generator().manual_seed(1)
-    projection = torch.randn(outputs.shape, generator=generator).to(outputs.device)
-    return [outputs.detach(), *torch.autograd.grad(outputs, leaves, projection)]
+    projections = [torch.randn(each.shape, generator=generator).to(each) for each in outputs]
+    gradients = torch.autograd.grad(outputs, leaves, projections)
+    return [*(each.detach() for each in outputs), *gradients]
 
 
-def _milliseconds(run: Callable[[], Any], device: torch.device, small: bool) -> float:
-    """Returns the median ms of up to 20 runs, between events where there is a device."""
-    n_warm, n_runs = (0, 1) if small else (2, 20)
-    for _ in range(n_warm):
-        run()
-    found, until = [], time.perf_counter() + _MOST_SECONDS
-    for _ in range(n_runs):
-        if found and time.perf_counter() > until:
-            break
-        if device.type == "cuda":
-            begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-            begin.record()
-            run()
-            end.record()
-            end.synchronize()
-            found.append(begin.elapsed_time(end))
-        else:
-            begun = time.perf_counter()
-            run()
-            found.append(1e3 * (time.perf_counter() - begun))
-    return max(median(found), 1e-6)
+def _several(outputs: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Returns a kernel's outputs, one or more."""
+    return (outputs,) if isinstance(outputs, Tensor) else outputs

@@ -105,6 +105,12 @@ def run_networks(compiler: Compiler, with_options: bool) -> None:
         jets = torch.zeros(SLICES.n_rows, 1 + n_tangents, spec.n_inputs, requires_grad=True)
         weights = torch.zeros(2, spec.n_weights, requires_grad=True)
         mlp.mlp(jets, SLICES, weights, spec, precision).sum().backward()
+        if n_tangents:
+            # Features and positions; a motion asks for gradients by these.
+            features = torch.zeros(SLICES.n_rows, 4, spec.n_inputs - 8, requires_grad=True)
+            others = torch.zeros(SLICES.n_rows, 4, 3, requires_grad=name in OPTIONAL_NETWORKS)
+            found = mlp.sloped_mlp(features, others, SLICES, weights, spec, precision)
+            torch.cat(found, dim=1).sum().backward()
 
 
 def run_grids(compiler: Compiler, with_options: bool) -> None:

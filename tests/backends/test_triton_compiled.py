@@ -19,7 +19,7 @@ if importlib.util.find_spec("triton") is None:
 
 CAPABILITIES = (90, 80, 120)
 """H100, A100, GeForce RTX 50."""
-SPILLED = {"wide": 512}
+SPILLED = {"wide": 512, "softplus": 512, "two layers": 128, "bfloat16": 128}
 """Bytes that a thread may move to memory for want of registers; 64 where nothing else is said."""
 SHARED = 99 << 10
 """Bytes of shared memory that a program has on any GPU since the GeForce RTX 30."""
@@ -37,13 +37,19 @@ def kernels() -> list[dict]:
 
 
 def test_every_kernel_compiles(kernels: list[dict]):
-    from resfields_ngp.backends.triton import grid_kernels, mlp_kernels, ray_kernels
+    from resfields_ngp.backends.triton import (
+        grid_kernels,
+        mlp_kernels,
+        ray_kernels,
+        sloped_kernels,
+    )
 
     defined = {
         name
-        for module in (grid_kernels, mlp_kernels, ray_kernels)
+        for module in (grid_kernels, mlp_kernels, ray_kernels, sloped_kernels)
         for name, value in vars(module).items()
         if hasattr(value, "run") and not isinstance(value, type) and not name.startswith("_")
+        if value.fn.__module__ == module.__name__
     }
     for capability in CAPABILITIES:
         compiled = {e["kernel"] for e in kernels if e["capability"] == capability}

@@ -15,7 +15,7 @@ from ..reference import ReferenceBackend
 try:
     from . import grid, rays
     from .launching import is_interpreted
-    from .mlp import Precision, mlp
+    from .mlp import Precision, mlp, sloped_mlp
 except ImportError as error:
     raise BackendUnavailable(
         f"triton: {error}; PyTorch's CUDA wheels carry it, else run `pip install triton`"
@@ -55,6 +55,10 @@ class TritonBackend(Backend):
     def mlp(self, jets, slices, weights, spec):
         """See `Backend.mlp`."""
         return mlp(jets, slices, weights, spec, self.precision)
+
+    def sloped_mlp(self, features, others, slices, weights, spec):
+        """See `Backend.sloped_mlp`."""
+        return sloped_mlp(features, others, slices, weights, spec, self.precision)
 
     def march(self, rays_, distances, band, step, stretch, jitter, capacity=None):
         """See `Backend.march`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import reduce
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -14,6 +15,7 @@ from ...transfers import on_device
 from ..base import MlpSpec, pad_to_16
 from .launching import is_interpreted, launch, power_of_two, programs_per_frame
 from .mlp_kernels import mlp_backward, mlp_forward
+from .sloped_kernels import sloped_backward, sloped_forward
 
 Precision = Literal["float16", "bfloat16", "float32"]
 """Operands of matrix products. float16 resolves positions to 1/4000 of the box, bfloat16 only to
@@ -23,6 +25,10 @@ BLOCK = 16
 """Rows of a tile: the least that tensor cores take. The compiler shares a product among warps by
 its longer side: tiles are wider than tall, so that each warp has its own columns of every matrix,
 and none is computed twice."""
+_WAVES = 4
+"""Programs on each multiprocessor: two of those that run at once, or less."""
+_DENSE_WAVES, _DENSE_REGISTERS = 6, 168
+"""The same where three run at once, and what registers that leaves to a thread of 128."""
 _HALF_MAX = torch.finfo(torch.float16).max
 _OPERANDS = {"float16": tl.float16, "bfloat16": tl.bfloat16, "float32": tl.float32}
 
@@ -38,15 +44,24 @@ def mlp(
     return _Mlp.apply(jets, weights, slices, spec, precision)
 
 
-def launch_options(
-    spec: MlpSpec, n_inputs: int, n_tangents: int, precision: Precision
-) -> dict[str, Any]:
+def sloped_mlp(
+    features: Tensor,  # (N, 4, F)
+    others: Tensor,  # (N, 4, G)
+    slices: FrameSlices,
+    weights: Tensor,  # (T, P)
+    spec: MlpSpec,
+    precision: Precision,
+) -> tuple[Tensor, Tensor]:  # (N, n_outputs), (N, 3)
+    """Returns outputs and the first one's gradient; differentiable in jets and weights."""
+    return _SlopedMlp.apply(features, others, weights, slices, spec, precision)
+
+
+def launch_options(spec: MlpSpec, n_inputs: int, precision: Precision) -> dict[str, Any]:
     """Returns the constants that a network's kernels are compiled with.
 
     Args:
         spec: The network.
         n_inputs: Columns of the inputs, padded already or not.
-        n_tangents: 0 or 3.
         precision: Operands of the products.
     """
     # What stays in the registers leaves room for the rest of two hidden layers of 64 neurons.
@@ -57,13 +72,19 @@ def launch_options(
         "WIDTHS": (*widths, *(max(2 * BLOCK, power_of_two(pad_to_16(each))) for each in widths)),
         "LAYERS": spec.n_hidden_layers,
         "ACTIVATION": spec.activation,
-        "D": n_tangents,
         "OPERAND": _OPERANDS[precision],
         "EMULATES": _is_emulated(precision),
         "BLOCK": _block(),
         "STAY": is_small,
         "num_warps": 8 if is_wide or not is_small else 4,
+        "maxnreg": _DENSE_REGISTERS if _is_dense(spec, precision) else None,
     }
+
+
+def _is_dense(spec: MlpSpec, precision: Precision) -> bool:
+    """Whether a third program fits on a multiprocessor in the backward pass, without spilling."""
+    is_small = spec.n_hidden_layers <= 1 and max(spec.n_neurons, spec.shapes[0][1]) <= 64
+    return is_small and precision == "float16" and spec.activation != "softplus"
 
 
 class _Mlp(torch.autograd.Function):
@@ -71,15 +92,14 @@ class _Mlp(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, jets, weights, slices, spec, precision):
-        jets, weights = jets.contiguous(), weights.contiguous()
-        outputs = jets.new_empty(jets.shape[0], jets.shape[1], spec.n_outputs)
-        options = launch_options(spec, jets.shape[2], jets.shape[1] - 1, precision)
-        grid, offsets = _grid(slices, jets.device)
-        operands = _operands(weights, precision)
-        inputs = (jets, offsets, operands, weights.shape[1])
-        launch(mlp_forward, grid, *inputs, outputs, **options)
-        ctx.save_for_backward(jets, operands)
         ctx.slices, ctx.spec, ctx.precision = slices, spec, precision
+        jets, operands = jets.contiguous(), _operands(weights.contiguous(), precision)
+        ctx.save_for_backward(jets, operands)
+        outputs = jets.new_empty(jets.shape[0], jets.shape[1], spec.n_outputs)
+        grid, offsets, options = _launch_of(ctx, jets.shape[2], jets.device, _WAVES)
+        options["D"] = jets.shape[1] - 1
+        inputs = (jets, offsets, operands, operands.shape[1])
+        launch(mlp_forward, grid, *inputs, outputs, **options)
         return outputs
 
     @staticmethod
@@ -89,15 +109,80 @@ class _Mlp(torch.autograd.Function):
         with_jets = ctx.needs_input_grad[0]
         grad_jets = torch.empty_like(jets) if with_jets else jets.new_empty(1)
         grad_weights = torch.zeros_like(operands, dtype=torch.float32)
-        options = launch_options(ctx.spec, jets.shape[2], jets.shape[1] - 1, ctx.precision)
-        grid, offsets = _grid(ctx.slices, jets.device)
-        inputs = (jets, offsets, operands, operands.shape[1])
-        largest = gradients
-        if ctx.precision == "float16":
-            largest = torch.linalg.vector_norm(gradients, float("inf"))
-        tensors = (gradients, largest, grad_jets, grad_weights)
-        launch(mlp_backward, grid, *inputs, *tensors, WITH_JETS=with_jets, **options)
+        waves = _DENSE_WAVES if _is_dense(ctx.spec, ctx.precision) else _WAVES
+        grid, offsets, options = _launch_of(ctx, jets.shape[2], jets.device, waves)
+        options |= {"D": jets.shape[1] - 1, "WITH_JETS": with_jets}
+        inputs = (jets, offsets, operands, operands.shape[1], gradients)
+        largest = _largest(ctx.precision, gradients)
+        launch(mlp_backward, grid, *inputs, largest, grad_jets, grad_weights, **options)
         return grad_jets if with_jets else None, grad_weights, None, None, None
+
+
+class _SlopedMlp(torch.autograd.Function):
+    """As `_Mlp`, over tiles of values and the gradient of the first output."""
+
+    @staticmethod
+    def forward(ctx, features, others, weights, slices, spec, precision):
+        ctx.slices, ctx.spec, ctx.precision = slices, spec, precision
+        features, others = features.contiguous(), others.contiguous()
+        operands = _operands(weights.contiguous(), precision)
+        ctx.save_for_backward(features, others, operands)
+        outputs = features.new_empty(features.shape[0], spec.n_outputs)
+        gradients = features.new_empty(features.shape[0], 3)
+        n_features = features.shape[2]
+        width = n_features + others.shape[2]
+        grid, offsets, options = _launch_of(ctx, width, features.device, _WAVES)
+        options["N_FEATURES"] = n_features
+        inputs = (features, others, offsets, operands, operands.shape[1])
+        launch(sloped_forward, grid, *inputs, outputs, gradients, **options)
+        return outputs, gradients
+
+    @staticmethod
+    def backward(ctx, grad_outputs, pulls):  # pyright: ignore[reportIncompatibleMethodOverride]
+        features, others, operands = ctx.saved_tensors
+        grad_outputs, pulls = grad_outputs.contiguous(), pulls.contiguous()
+        with_features, with_others = ctx.needs_input_grad[:2]
+        by_features = torch.empty_like(features) if with_features else features.new_empty(1)
+        by_others = torch.empty_like(others) if with_others else others.new_empty(1)
+        by_weights = torch.zeros_like(operands, dtype=torch.float32)
+        n_features = features.shape[2]
+        waves = _DENSE_WAVES if _is_dense(ctx.spec, ctx.precision) else _WAVES
+        width = n_features + others.shape[2]
+        grid, offsets, options = _launch_of(ctx, width, features.device, waves)
+        options |= {"N_FEATURES": n_features}
+        options |= {"WITH_FEATURES": with_features, "WITH_OTHERS": with_others}
+        inputs = (features, others, offsets, operands, operands.shape[1], grad_outputs, pulls)
+        largest = _largest(ctx.precision, grad_outputs, pulls)
+        gradients = (by_features, by_others, by_weights)
+        launch(sloped_backward, grid, *inputs, largest, *gradients, **options)
+        by_jets = (by_features if with_features else None, by_others if with_others else None)
+        return *by_jets, by_weights, None, None, None
+
+
+def _launch_of(
+    ctx: Any, n_inputs: int, device: torch.device, waves: int
+) -> tuple[tuple[int, int], Tensor, dict[str, Any]]:
+    """Returns the launch grid, (programs a frame, frames), the frames' row bounds, and constants.
+
+    Args:
+        ctx: Of a function that keeps its slices, spec and precision there.
+        n_inputs: See `launch_options`.
+        device: Where the rows are.
+        waves: Programs on each multiprocessor.
+    """
+    slices: FrameSlices = ctx.slices
+    n_frames = len(slices.frames)
+    most = max((end - begin for begin, end in pairwise(slices.offsets)), default=0)
+    n_programs = programs_per_frame(n_frames, most, _block(), device, waves)
+    options = launch_options(ctx.spec, n_inputs, ctx.precision)
+    return (n_programs, n_frames), on_device(slices.offsets, device), options
+
+
+def _largest(precision: Precision, *gradients: Tensor) -> Tensor:
+    """Returns the largest magnitude among gradients where float16 must know it, else anything."""
+    if precision != "float16" or gradients[0].numel() == 0:
+        return gradients[0]
+    return reduce(torch.maximum, (torch.linalg.vector_norm(g, float("inf")) for g in gradients))
 
 
 def _block() -> int:
@@ -118,11 +203,3 @@ def _operands(weights: Tensor, precision: Precision) -> Tensor:
         rounded = weights.bfloat16()
         return rounded.float() if _is_emulated(precision) else rounded
     return weights
-
-
-def _grid(slices: FrameSlices, device: torch.device) -> tuple[tuple[int, int], Tensor]:
-    """Returns the launch grid, (programs a frame, frames), and the frames' row bounds."""
-    n_frames = len(slices.frames)
-    most = max((end - begin for begin, end in pairwise(slices.offsets)), default=0)
-    n_programs = programs_per_frame(n_frames, most, _block(), device, waves=4)
-    return (n_programs, n_frames), on_device(slices.offsets, device)

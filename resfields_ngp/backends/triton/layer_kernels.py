@@ -1,0 +1,164 @@
+"""What the kernels of ResField MLPs are made of: layers of a tile, forth and back.
+
+Vocabulary
+    tile     BLOCK rows of one frame; a program walks several tiles of its frame.
+    part     a tile's values (0) or, where D = 3, one of its three tangents: a matrix (BLOCK, F).
+    OPERAND  what the tensor cores multiply; sums are float32. EMULATES: the interpreter cannot
+             multiply bfloat16, so it multiplies rounded float32.
+    WIDTHS   inputs, neurons, outputs as they are, then the same up to powers of two, as tiles must
+             be (what is beyond is zero); LAYERS counts the hidden ones.
+    STAY     whether the frame's matrices stay in the registers, or come from the cache each time.
+
+Nothing between input and output touches device memory: the frame's weights stay on the chip, and
+the backward pass computes the hidden layers again instead of reading them back. Loops are `while`:
+the interpreter's `range` fails with numpy 2.4.
+"""
+
+from __future__ import annotations
+
+import math
+
+import triton
+import triton.language as tl
+
+from ..base import ACTIVATION_SHARPNESS
+from ..half import LARGEST_GRADIENT
+
+_K = tl.constexpr(ACTIVATION_SHARPNESS)
+_LOG_LARGEST = tl.constexpr(math.log2(LARGEST_GRADIENT))
+_HALF_MAX = tl.constexpr(65504.0)
+
+
+@triton.jit
+def operand(x, OPERAND: tl.constexpr, EMULATES: tl.constexpr):
+    """Rounds to the operands' type; float16 saturates, NaN stays NaN."""
+    rounded = x.to(OPERAND)
+    if OPERAND == tl.float16:
+        most = tl.full(x.shape, _HALF_MAX, OPERAND)
+        rounded = tl.clamp(rounded, -most, most, tl.PropagateNan.ALL)
+    return rounded.to(tl.float32) if EMULATES else rounded
+
+
+@triton.jit
+def activated(values, ACTIVATION: tl.constexpr):
+    """Returns sigma, sigma' and sigma''."""
+    if ACTIVATION == "relu":
+        slopes = tl.where(values <= 0, 0.0, 1.0)  # NaN stays NaN, as torch has it
+        return tl.where(values <= 0, 0.0, values), slopes, 0.0 * slopes
+    elif ACTIVATION == "softplus":
+        decay = tl.exp(tl.abs(values) * -_K)  # a constant on the left is not interpreted
+        slopes = tl.where(values > 0, 1.0, decay) / (1.0 + decay)
+        outputs = tl.where(values > 0, values, 0.0) + tl.log(1.0 + decay) / _K
+        return outputs, slopes, slopes * (1.0 - slopes) * _K
+    else:
+        squares = values * values + 4.0 / (_K * _K)
+        inverse = tl.rsqrt(squares)
+        curvatures = inverse * inverse * inverse * (2.0 / (_K * _K))
+        return 0.5 * (values + squares * inverse), 0.5 + 0.5 * values * inverse, curvatures
+
+
+@triton.jit
+def matrix_at(layer: tl.constexpr, WIDTHS: tl.constexpr, LAYERS: tl.constexpr):
+    """Where a layer's matrix lies in a flat vector, (inputs, outputs), and what of that is in it.
+
+    The vector has row-major [outputs, inputs] of tiny-cuda-nn's padded widths.
+    """
+    n_first: tl.constexpr = (WIDTHS[0] + 15) // 16 * 16
+    n_last: tl.constexpr = (WIDTHS[2] + 15) // 16 * 16
+    n_in: tl.constexpr = n_first if layer == 0 else WIDTHS[1]
+    n_out: tl.constexpr = n_last if layer == LAYERS else WIDTHS[1]
+    start: tl.constexpr = WIDTHS[1] * (n_first + (layer - 1) * WIDTHS[1]) if layer else 0
+    n_rows: tl.constexpr = WIDTHS[3] if layer == 0 else WIDTHS[4]
+    n_columns: tl.constexpr = WIDTHS[5] if layer == LAYERS else WIDTHS[4]
+    rows, columns = tl.arange(0, n_rows), tl.arange(0, n_columns)
+    inside = (rows < n_in)[:, None] & (columns < n_out)[None, :]
+    return start + rows[:, None] + columns[None, :] * n_in, inside
+
+
+@triton.jit
+def load_matrices(weights, STAY: tl.constexpr, WIDTHS: tl.constexpr, LAYERS: tl.constexpr):
+    """Loads a frame's matrices, each (inputs, outputs); none where they do not stay."""
+    matrices = ()
+    if STAY:
+        for layer in tl.static_range(LAYERS + 1):
+            at, inside = matrix_at(layer, WIDTHS, LAYERS)
+            matrices = matrices + (tl.load(weights + at, mask=inside, other=0.0),)
+    return matrices
+
+
+@triton.jit
+def layer_matrix(held, weights, layer: tl.constexpr, WIDTHS: tl.constexpr, LAYERS: tl.constexpr):
+    """Returns a layer's matrix: one of those that stay, or from the cache."""
+    if len(held):
+        matrix = held[layer]
+    else:
+        at, inside = matrix_at(layer, WIDTHS, LAYERS)
+        matrix = tl.load(weights + at, mask=inside, other=0.0)
+    return matrix
+
+
+@triton.jit
+def led_back(
+    x,
+    gradients,
+    held,
+    weights,
+    values,
+    bends,
+    sums,
+    IS_VALUE: tl.constexpr,
+    WITH_JETS: tl.constexpr,
+    WIDTHS: tl.constexpr,
+    LAYERS: tl.constexpr,
+    ACTIVATION: tl.constexpr,
+    OPERAND: tl.constexpr,
+    EMULATES: tl.constexpr,
+):
+    """Leads one part of a tile through all layers and its gradient back.
+
+    Of a hidden layer ``sigma(z), sigma'(z) dz`` the gradients g, dg by its outputs become
+    ``g sigma'(z) + sum dg sigma''(z) dz`` and ``dg sigma'(z)``: tangents come first, and what they
+    add to the values' gradient waits in `bends`.
+
+    Returns:
+        Gradient by the inputs, and `sums` (by the weights) and `bends` with this part's.
+    """
+    inputs, products = (x,), ()
+    for layer in tl.static_range(LAYERS):
+        outputs, slopes, _ = activated(values[layer], ACTIVATION)
+        if not IS_VALUE:
+            matrix = layer_matrix(held, weights, layer, WIDTHS, LAYERS)
+            products = products + (tl.dot(x, matrix, input_precision="ieee"),)
+            outputs = slopes * products[layer]
+        x = operand(outputs, OPERAND, EMULATES)
+        inputs = inputs + (x,)
+    new_sums, new_bends = (), ()
+    for layer in tl.static_range(LAYERS, -1, -1):
+        rounded = operand(gradients, OPERAND, EMULATES)
+        flipped = tl.trans(inputs[layer])
+        new_sums = (tl.dot(flipped, rounded, sums[layer], input_precision="ieee"),) + new_sums
+        if layer > 0 or WITH_JETS:
+            matrix = tl.trans(layer_matrix(held, weights, layer, WIDTHS, LAYERS))
+            gradients = tl.dot(rounded, matrix, input_precision="ieee")
+        if layer > 0:
+            _, slopes, curvatures = activated(values[layer - 1], ACTIVATION)
+            bend = bends[layer - 1]
+            if IS_VALUE:
+                gradients = gradients * slopes + bend
+            else:
+                bend += gradients * curvatures * products[layer - 1]
+                gradients = gradients * slopes
+            new_bends = (bend,) + new_bends
+    return gradients, new_sums, new_bends
+
+
+@triton.jit
+def gradient_scale(largest, OPERAND: tl.constexpr):
+    """Returns what gradients are multiplied with while they are float16; `half.gradient_scale`."""
+    if OPERAND == tl.float16:
+        room = tl.log2(tl.maximum(tl.load(largest), 1e-30)) * -1.0 + _LOG_LARGEST
+        power = tl.minimum(tl.maximum(tl.floor(room), -100.0), 100.0)
+        factor, inverse = tl.exp2(power), tl.exp2(-power)
+    else:
+        factor, inverse = 1.0, 1.0
+    return factor, inverse

@@ -1,0 +1,276 @@
+"""Triton kernels of the ResField MLP with the derivatives of its first output only.
+
+Vocabulary: `layer_kernels`. One gradient takes a sweep down the network where its three components
+would take three sweeps up. Of a loss on that gradient g, with u = dL/dg (the pull), the derivative
+is that of the first output's derivative along ``J u``, J being the inputs' Jacobian: one tangent,
+whatever u is. So a tile has two parts on the way back, where jets have four.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from .layer_kernels import (
+    activated,
+    gradient_scale,
+    layer_matrix,
+    led_back,
+    load_matrices,
+    matrix_at,
+    operand,
+)
+
+
+@triton.jit
+def _sources_at(
+    n_rows, row, COLUMNS: tl.constexpr, BEFORE: tl.constexpr, WIDE: tl.constexpr, BLOCK
+):
+    """Where a row of a tile's (BLOCK, 4, COLUMNS) jets lies, (BLOCK, WIDE), and what exists.
+
+    BEFORE counts the columns of the network's inputs that come before these.
+    """
+    rows, columns = tl.arange(0, BLOCK), tl.arange(0, WIDE) - BEFORE
+    inside = (rows < n_rows)[:, None] & ((columns >= 0) & (columns < COLUMNS))[None, :]
+    return (rows[:, None] * 4 + row) * COLUMNS + columns[None, :], inside
+
+
+@triton.jit
+def _inputs(
+    features,
+    others,
+    n_rows,
+    row,
+    N_FEATURES: tl.constexpr,
+    WIDTHS: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """Loads values (row 0) or a derivative of a tile's inputs, (BLOCK, inputs); 0 beyond them."""
+    n_others: tl.constexpr = WIDTHS[0] - N_FEATURES
+    at, inside = _sources_at(n_rows, row, N_FEATURES, 0, WIDTHS[3], BLOCK)
+    inputs = tl.load(features + at, mask=inside, other=0.0)
+    if n_others > 0:
+        at, inside = _sources_at(n_rows, row, n_others, N_FEATURES, WIDTHS[3], BLOCK)
+        inputs += tl.load(others + at, mask=inside, other=0.0)
+    return inputs
+
+
+@triton.jit
+def _values(
+    features,
+    others,
+    n_rows,
+    N_FEATURES: tl.constexpr,
+    WIDTHS: tl.constexpr,
+    OPERAND: tl.constexpr,
+    EMULATES: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """Loads a tile's inputs as operands; what pads them is 1, as tiny-cuda-nn has it."""
+    inputs = _inputs(features, others, n_rows, 0, N_FEATURES, WIDTHS, BLOCK)
+    is_padding = (tl.arange(0, WIDTHS[3]) >= WIDTHS[0])[None, :]
+    return operand(tl.where(is_padding, 1.0, inputs), OPERAND, EMULATES)
+
+
+@triton.jit
+def _outputs_at(n_rows, N: tl.constexpr, WIDE: tl.constexpr, BLOCK: tl.constexpr):
+    """Where a tile's (BLOCK, N) outputs lie, (BLOCK, WIDE), and what exists."""
+    rows, columns = tl.arange(0, BLOCK), tl.arange(0, WIDE)
+    inside = (rows < n_rows)[:, None] & (columns < N)[None, :]
+    return rows[:, None] * N + columns[None, :], inside
+
+
+@triton.jit
+def sloped_forward(
+    features,  # (N, 4, N_FEATURES)
+    others,  # (N, 4, inputs - N_FEATURES)
+    offsets,  # (T + 1,) int64 rows
+    weights,  # (T, n_weights) operands
+    n_weights,
+    outputs,  # (N, outputs)
+    gradients,  # (N, 3)
+    N_FEATURES: tl.constexpr,
+    WIDTHS: tl.constexpr,
+    LAYERS: tl.constexpr,
+    ACTIVATION: tl.constexpr,
+    OPERAND: tl.constexpr,
+    EMULATES: tl.constexpr,
+    BLOCK: tl.constexpr,
+    STAY: tl.constexpr,
+):
+    """Writes the outputs of all frames and the first ones' gradients; grid (programs, T)."""
+    n_others: tl.constexpr = WIDTHS[0] - N_FEATURES
+    frame = tl.program_id(1)
+    own = weights + frame.to(tl.int64) * n_weights
+    held = load_matrices(own, STAY, WIDTHS, LAYERS)
+    # The first output's weights, a row of the last matrix.
+    last_at, is_weight = matrix_at(LAYERS, WIDTHS, LAYERS)
+    is_first = is_weight & (tl.arange(0, WIDTHS[5]) == 0)[None, :]
+    first = tl.load(own + last_at, mask=is_first, other=0.0).to(tl.float32)
+    first = tl.sum(first, axis=1)[None, :]
+    end = tl.load(offsets + frame + 1)
+    row = tl.load(offsets + frame) + tl.program_id(0) * BLOCK
+    while row < end:
+        rows = (end - row).to(tl.int32)
+        own_features, own_others = features + row * (4 * N_FEATURES), others + row * (4 * n_others)
+        sources = (own_features, own_others, rows)
+        x = _values(*sources, N_FEATURES, WIDTHS, OPERAND, EMULATES, BLOCK)
+        slopes = ()
+        for layer in tl.static_range(LAYERS):
+            matrix = layer_matrix(held, own, layer, WIDTHS, LAYERS)
+            values = tl.dot(x, matrix, input_precision="ieee")
+            values, slope, _ = activated(values, ACTIVATION)
+            slopes = slopes + (slope,)
+            x = operand(values, OPERAND, EMULATES)
+        at, inside = _outputs_at(rows, WIDTHS[2], WIDTHS[5], BLOCK)
+        matrix = layer_matrix(held, own, LAYERS, WIDTHS, LAYERS)
+        last = tl.dot(x, matrix, input_precision="ieee")
+        tl.store(outputs + row * WIDTHS[2] + at, last, mask=inside)
+        back = first
+        for layer in tl.static_range(LAYERS - 1, -1, -1):
+            back = operand(back * slopes[layer], OPERAND, EMULATES)
+            matrix = tl.trans(layer_matrix(held, own, layer, WIDTHS, LAYERS))
+            back = tl.dot(back, matrix, input_precision="ieee")
+        places = tl.arange(0, BLOCK)
+        for axis in tl.static_range(3):
+            jacobian = _inputs(*sources, 1 + axis, N_FEATURES, WIDTHS, BLOCK)
+            along = tl.sum(jacobian * back, axis=1)
+            tl.store(gradients + row * 3 + places * 3 + axis, along, mask=places < rows)
+        row += tl.num_programs(0) * BLOCK
+
+
+@triton.jit
+def _store(
+    grad_features,
+    grad_others,
+    n_rows,
+    row,
+    values,
+    N_FEATURES: tl.constexpr,
+    WITH_FEATURES: tl.constexpr,
+    WITH_OTHERS: tl.constexpr,
+    WIDTHS: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """Stores gradients (BLOCK, inputs) by one row of a tile's jets where they are wanted."""
+    n_others: tl.constexpr = WIDTHS[0] - N_FEATURES
+    if WITH_FEATURES:
+        at, inside = _sources_at(n_rows, row, N_FEATURES, 0, WIDTHS[3], BLOCK)
+        tl.store(grad_features + at, values, mask=inside)
+    if WITH_OTHERS:
+        at, inside = _sources_at(n_rows, row, n_others, N_FEATURES, WIDTHS[3], BLOCK)
+        tl.store(grad_others + at, values, mask=inside)
+
+
+@triton.jit
+def _pull(pulls, n_rows, axis, BLOCK: tl.constexpr):
+    """Loads one component of a tile's pulls, (BLOCK, 1)."""
+    rows = tl.arange(0, BLOCK)
+    return tl.load(pulls + rows * 3 + axis, mask=rows < n_rows, other=0.0)[:, None]
+
+
+@triton.jit
+def _pulled(
+    features,
+    others,
+    n_rows,
+    pulls,
+    factor,
+    N_FEATURES: tl.constexpr,
+    WIDTHS: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """Returns the derivative of a tile's inputs along its pulls times a factor."""
+    along = 0.0
+    for axis in tl.static_range(3):
+        jacobian = _inputs(features, others, n_rows, 1 + axis, N_FEATURES, WIDTHS, BLOCK)
+        along += jacobian * (_pull(pulls, n_rows, axis, BLOCK) * factor)
+    return along
+
+
+@triton.jit
+def sloped_backward(
+    features,  # (N, 4, N_FEATURES)
+    others,  # (N, 4, inputs - N_FEATURES)
+    offsets,  # (T + 1,) int64 rows
+    weights,  # (T, n_weights) operands
+    n_weights,
+    grad_outputs,  # (N, outputs)
+    pulls,  # (N, 3) gradients by the first outputs' gradients
+    largest,  # () magnitude of both, read where operands are float16
+    grad_features,  # as features, written where WITH_FEATURES
+    grad_others,  # as others, written where WITH_OTHERS
+    grad_weights,  # (T, n_weights) zero, added to
+    N_FEATURES: tl.constexpr,
+    WIDTHS: tl.constexpr,
+    LAYERS: tl.constexpr,
+    ACTIVATION: tl.constexpr,
+    OPERAND: tl.constexpr,
+    EMULATES: tl.constexpr,
+    BLOCK: tl.constexpr,
+    STAY: tl.constexpr,
+    WITH_FEATURES: tl.constexpr,
+    WITH_OTHERS: tl.constexpr,
+):
+    """Writes gradients by jets and weights of all frames; grid (programs a frame, T).
+
+    What float16 needs to be scaled by is on the tangent itself: its gradient is then the slope,
+    and the products of both are scaled as the values' gradients are.
+    """
+    n_others: tl.constexpr = WIDTHS[0] - N_FEATURES
+    with_jets: tl.constexpr = WITH_FEATURES or WITH_OTHERS
+    frame = tl.program_id(1)
+    own = weights + frame.to(tl.int64) * n_weights
+    held = load_matrices(own, STAY, WIDTHS, LAYERS)
+    sums = ()
+    for layer in tl.static_range(LAYERS + 1):
+        weights_at = matrix_at(layer, WIDTHS, LAYERS)[0]
+        sums = sums + (tl.zeros_like(weights_at).to(tl.float32),)
+    factor, inverse = gradient_scale(largest, OPERAND)
+    end = tl.load(offsets + frame + 1)
+    row = tl.load(offsets + frame) + tl.program_id(0) * BLOCK
+    while row < end:
+        rows = (end - row).to(tl.int32)
+        own_features, own_others = features + row * (4 * N_FEATURES), others + row * (4 * n_others)
+        sources = (own_features, own_others, rows)
+        targets = (
+            grad_features + row * (4 * N_FEATURES),
+            grad_others + row * (4 * n_others),
+            rows,
+        )
+        x = _values(*sources, N_FEATURES, WIDTHS, OPERAND, EMULATES, BLOCK)
+        values, bends = (), ()
+        for layer in tl.static_range(LAYERS):
+            matrix = layer_matrix(held, own, layer, WIDTHS, LAYERS)
+            values = values + (tl.dot(x, matrix, input_precision="ieee"),)
+            bends = bends + (tl.zeros_like(values[layer]),)
+            x = operand(activated(values[layer], ACTIVATION)[0], OPERAND, EMULATES)
+        part = 0
+        while part < tl.minimum(rows, 1):  # once: without a loop slopes are kept, and spill
+            tangents = _pulled(*sources, pulls + row * 3, factor, N_FEATURES, WIDTHS, BLOCK)
+            tangents = operand(tangents, OPERAND, EMULATES)
+            dg = tl.zeros((BLOCK, 1), tl.float32) + (tl.arange(0, WIDTHS[5]) == 0)[None, :]
+            tile = (tangents, dg, held, own, values, bends, sums)
+            dg, sums, bends = led_back(
+                *tile, False, with_jets, WIDTHS, LAYERS, ACTIVATION, OPERAND, EMULATES
+            )
+            for axis in tl.static_range(3):
+                moved = _pull(pulls + row * 3, rows, axis, BLOCK) * dg
+                _store(
+                    *targets, 1 + axis, moved, N_FEATURES, WITH_FEATURES, WITH_OTHERS, WIDTHS, BLOCK
+                )
+            part += 1
+        x = _values(*sources, N_FEATURES, WIDTHS, OPERAND, EMULATES, BLOCK)
+        at, inside = _outputs_at(rows, WIDTHS[2], WIDTHS[5], BLOCK)
+        g = tl.load(grad_outputs + row * WIDTHS[2] + at, mask=inside, other=0.0) * factor
+        whole = (x, g, held, own, values, bends, sums)
+        g, sums, _ = led_back(
+            *whole, True, with_jets, WIDTHS, LAYERS, ACTIVATION, OPERAND, EMULATES
+        )
+        g *= inverse
+        _store(*targets, 0, g, N_FEATURES, WITH_FEATURES, WITH_OTHERS, WIDTHS, BLOCK)
+        row += tl.num_programs(0) * BLOCK
+    for layer in tl.static_range(LAYERS + 1):
+        at, inside = matrix_at(layer, WIDTHS, LAYERS)
+        target = grad_weights + frame.to(tl.int64) * n_weights
+        tl.atomic_add(target + at, sums[layer] * inverse, mask=inside, sem="relaxed")

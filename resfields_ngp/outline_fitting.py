@@ -6,31 +6,34 @@ move along its normal n; a displacement d of the whole mesh, as smooth as it can
 
     sum (n . d - gap)^2 ds  +  STIFFNESS * integral |grad d|^2  +  HOLD * integral |d|^2  =  min
 
-with lengths in pixels. Only along normals is anything asked of d: a tip that is too short is drawn
-out with its flanks where they are, because they may slide along themselves.
+with lengths in pixels, d being shared by neighbours. Only along normals is anything asked of d: a
+tip that is too short is drawn out with its flanks where they are, because they may slide along
+themselves.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.sparse import csr_matrix, identity
+from scipy.sparse import csr_matrix, diags, identity
 
 from .cameras import projected
 from .matching import vertex_normals
 from .mesh import Mesh, distinct_edges, face_areas
 from .outlines import Outline, drawn_distances, find_rim, outline_gaps
-from .surface_fitting import edge_laplacian
+from .surface_fitting import graph_laplacian
 
 OutlinesAt = Callable[[int], Sequence[Outline]]
 """From the index of a frame among those fitted to what the training cameras' masks show of it."""
 
 PASSES = 3
 """Rounds of drawing and moving: rims wander as the surface moves."""
-STIFFNESS = 0.7
+STIFFNESS = 0.3
 """Weight of the displacement's slope; the stairs of a mask are smoothed over some pixels."""
+SPREAD = 2
+"""Rounds in which vertices share their displacements with their neighbours, the nearest most."""
 HOLD = 0.001
 """Weight of the displacement itself, a pixel squared: far from any rim it fades."""
 _ITERATIONS = 25
@@ -38,6 +41,7 @@ _TOLERANCE = 3e-3
 # In units of an edge's mean length: the mean length of a line in an equilateral triangle, and the
 # cotangent weight of an edge of such triangles.
 _CHORD, _COTANGENT = 0.45, 0.577
+_SHORTEST = 0.01  # edges count as if they were no shorter than this part of the mean one
 
 
 @dataclass(frozen=True)
@@ -70,19 +74,38 @@ def fit_outlines(
     start, moves = np.asarray(mesh.vertices, np.float64), np.zeros((len(mesh.vertices), 3))
     if not outlines or mesh.n_faces == 0 or reach <= 0:
         return start
-    laplacian = edge_laplacian(mesh.faces, len(start))
     edges, _ = distinct_edges(mesh)
+    lengths = np.linalg.norm(start[edges[:, 1]] - start[edges[:, 0]], axis=1)
+    length = float(lengths.mean())
+    weights = length / np.maximum(lengths, _SHORTEST * length)
+    laplacian = graph_laplacian(edges, weights, len(start))
+    spread = _spread(laplacian)
     area = float(face_areas(mesh).sum()) / len(start)
-    length = float(np.linalg.norm(np.diff(start[edges], axis=1), axis=2).mean())
     for _ in range(PASSES):
-        demands = _demands(start, moves, mesh.faces, edges, outlines, reach)
+        demands = _demands(start, spread @ moves, mesh.faces, edges, outlines, reach)
         if demands is None:
             break
+        demands = replace(demands, places=csr_matrix(demands.places @ spread))
         springs = STIFFNESS * _COTANGENT * laplacian
         springs = csr_matrix(springs + HOLD * area / demands.pixel**2 * identity(len(start)))
         weight = _CHORD * length / demands.pixel
         moves = _solved(demands, springs / weight, moves)
-    return start + moves
+    return start + spread @ moves
+
+
+def _spread(laplacian: csr_matrix) -> csr_matrix:
+    """Returns the (V, V) map from what vertices are told to how they move.
+
+    Each takes over half of its neighbours' mean, `SPREAD` times: a demand on one vertex alone would
+    pull it out as a spike, whose slope costs next to nothing. Ends of short edges are told nearly
+    the same, else the slivers of a marched surface turn over.
+    """
+    halves = diags(0.5 / np.maximum(laplacian.diagonal(), 1e-9))
+    lazy = csr_matrix(identity(laplacian.get_shape()[0]) - halves @ laplacian)
+    spread = lazy
+    for _ in range(SPREAD - 1):
+        spread = csr_matrix(spread @ lazy)
+    return spread
 
 
 def _demands(

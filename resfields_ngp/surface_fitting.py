@@ -93,10 +93,19 @@ def flipped(surface: Surface, positions: np.ndarray, faces: np.ndarray) -> np.nd
 def edge_laplacian(faces: np.ndarray, n_vertices: int) -> csr_matrix:
     """Returns the (V, V) graph Laplacian of a mesh: for each edge the difference of its ends."""
     # Every edge once from each triangle beside it: once is enough.
-    edges = faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2)
+    edges = np.unique(np.sort(faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), axis=1), axis=0)
+    return graph_laplacian(edges, np.ones(len(edges)), n_vertices)
+
+
+def graph_laplacian(
+    edges: np.ndarray,  # (E, 2)
+    weights: np.ndarray,  # (E,)
+    n_vertices: int,
+) -> csr_matrix:
+    """Returns the (V, V) Laplacian of a graph: of each edge the weighted difference of its ends."""
     rows, columns = np.concatenate([edges, edges[:, ::-1]]).T
-    adjacency = csr_matrix((np.ones(len(rows)), (rows, columns)), shape=(n_vertices, n_vertices))
-    adjacency.data[:] = 1
+    entries = (np.concatenate([weights, weights]), (rows, columns))
+    adjacency = csr_matrix(entries, shape=(n_vertices, n_vertices))
     return csr_matrix(diags(np.asarray(adjacency.sum(1)).ravel()) - adjacency)
 
 

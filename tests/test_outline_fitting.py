@@ -8,7 +8,7 @@ from test_outlines import CENTRE, PIXEL, ball, view_of
 
 from resfields_ngp.isosurface import isosurface
 from resfields_ngp.matching import vertex_normals
-from resfields_ngp.mesh import Mesh
+from resfields_ngp.mesh import Mesh, face_crosses
 from resfields_ngp.outline_fitting import fit_outlines
 from resfields_ngp.outlines import Outline, mask_outlines
 
@@ -55,6 +55,13 @@ def test_tips_that_were_lost_come_back() -> None:
         np.hypot(*(found - CENTRE)[:, [0, 2]].T) - np.hypot(*(short.vertices - CENTRE)[:, [0, 2]].T)
     )
     assert outwards.mean() < 0.1 * PIXEL  # the flanks stay
+
+
+def test_slivers_of_a_marched_surface_do_not_turn_over() -> None:
+    short = blunted(spindle(), 1.0 - PIXEL)
+    found = fit_outlines(short, outlines(spindle(thickness=0.4 + PIXEL)), 3.0)
+    before, after = (face_crosses(each, short.faces) for each in (short.vertices, found))
+    assert ((before * after).sum(1) < 0).mean() < 2e-4
 
 
 def test_a_mesh_that_agrees_with_its_masks_stays() -> None:

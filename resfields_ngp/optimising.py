@@ -15,6 +15,7 @@ def make_optimiser(
     grid_rate: float,
     network_rate: float,
     residual: ResFieldConfig | None = None,
+    pace: float = 1.0,
 ) -> torch.optim.Optimizer:
     """Returns Adam with the encoders' tables, the networks and, where it has settings of its own,
     the residual's coefficients as groups; each keeps its ``full_rate`` for the schedules.
@@ -24,11 +25,13 @@ def make_optimiser(
         grid_rate: Learning rate of parameters named ``table``.
         network_rate: Learning rate of all others.
         residual: Rate and decay of the coefficients; that of the module by default.
+        pace: How many times faster coefficients learn than that says.
     """
     if residual is None:
         residual = getattr(module, "residual", ResFieldConfig())
     assert isinstance(residual, ResFieldConfig), residual
-    is_apart = residual.coefficient_rate != 1.0 or residual.coefficient_decay > 0.0
+    rate = residual.coefficient_rate * pace
+    is_apart = rate != 1.0 or residual.coefficient_decay > 0.0
     moving = [p for each in coefficient_modules(module) for p in each.parameters()]
     apart = {id(parameter) for parameter in moving} if is_apart else set()
     named = [(name, p) for name, p in module.named_parameters() if id(p) not in apart]
@@ -37,7 +40,7 @@ def make_optimiser(
         {"params": [p for name, p in named if not name.endswith("table")], "lr": network_rate},
         {
             "params": moving if is_apart else [],
-            "lr": network_rate * residual.coefficient_rate,
+            "lr": network_rate * rate,
             "weight_decay": residual.coefficient_decay,
         },
     ]

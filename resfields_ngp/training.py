@@ -71,7 +71,9 @@ class Trainer:
         # ones; with them there from the start, a resumed run rounds as the uninterrupted one did.
         for parameter in task.field.parameters():
             parameter.grad = torch.zeros_like(parameter)
-        self.optimiser = make_optimiser(task.field, config.grid_rate, config.network_rate)
+        self.optimiser = make_optimiser(
+            task.field, config.grid_rate, config.network_rate, pace=task.coefficient_pace
+        )
         self.step_count, self.seconds = 0, 0.0
         self.n_skipped = torch.zeros((), device=task.field.backend.device)
         self.queue: list[int] = []

@@ -41,6 +41,13 @@ def test_coefficients_are_apart_where_they_have_settings(rate: float, decay: flo
     assert knots and knots == {id(p) for p in groups[2]["params"]}
 
 
+def test_coefficients_of_long_sequences_learn_faster():
+    field = small_field(CPU)
+    groups = make_optimiser(field, 0.02, 0.004, ResFieldConfig(), pace=4.0).param_groups
+    assert [group["full_rate"] for group in groups] == [0.02, 0.004, pytest.approx(0.016)]
+    assert all(name.endswith("knots") for name in named(field, groups[2]["params"]))
+
+
 def test_decay_shrinks_coefficients_and_nothing_else():
     field = small_field(CPU)
     before = {name: p.detach().clone() for name, p in field.named_parameters()}

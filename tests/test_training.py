@@ -179,6 +179,7 @@ def test_long_sequences_take_more_frames_a_step():
     config = TrainingConfig()
     assert [config.frames_of_step(n) for n in (1, 12, 25, 60, 100, 300)] == [1, 4, 4, 10, 16, 16]
     assert TrainingConfig(frames_per_batch=6).frames_of_step(300) == 6
+    assert task_of(make_trainer()).coefficient_pace == 1.0
 
 
 @pytest.mark.parametrize("warmup_steps", [0, 1])

@@ -36,6 +36,8 @@ class Task(ABC):
     """Frames of the sequence; a step draws from a few of them."""
     draws_on: torch.device = torch.device("cpu")
     """Where the generator that a step is given draws."""
+    coefficient_pace: float = 1.0
+    """How many times faster the residual's coefficients learn than `coefficient_rate` says."""
     is_recordable: bool = False
     """Whether there is a `fixed_step`."""
 

@@ -52,6 +52,8 @@ class CaptureTask(Task):
         self.config, self.losses = config, losses
         self.field, self.occupancy, self.source = field, occupancy, source
         self.n_frames, self.test_source = n_frames, test_source
+        # A frame of a long sequence has few turns in which to learn what is its own.
+        self.coefficient_pace = min(max(n_frames / 24.0, 1.0), 4.0)
         self.n_samples = config.samples_per_batch or field.backend.step_samples
         self.max_rays = config.max_rays or field.backend.step_samples
         self.rays_per_batch, self.draws_on = 1024.0, field.backend.device

@@ -98,6 +98,85 @@ def layer_matrix(held, weights, layer: tl.constexpr, WIDTHS: tl.constexpr, LAYER
 
 
 @triton.jit
+def part_at(
+    n_rows,
+    part,
+    D: tl.constexpr,
+    N: tl.constexpr,
+    WIDE: tl.constexpr,
+    BLOCK: tl.constexpr,
+    BEFORE: tl.constexpr = 0,
+):
+    """Where one part of a tile's (BLOCK, 1 + D, N) jets lies, (BLOCK, WIDE), and what exists.
+
+    BEFORE counts the columns of the tile that come before the jets' own.
+    """
+    rows, columns = tl.arange(0, BLOCK), tl.arange(0, WIDE) - BEFORE
+    inside = (rows < n_rows)[:, None] & ((columns >= 0) & (columns < N))[None, :]
+    return (rows[:, None] * (1 + D) + part) * N + columns[None, :], inside
+
+
+@triton.jit
+def led_on(
+    x,
+    held,
+    weights,
+    WIDTHS: tl.constexpr,
+    LAYERS: tl.constexpr,
+    ACTIVATION: tl.constexpr,
+    OPERAND: tl.constexpr,
+    EMULATES: tl.constexpr,
+):
+    """Leads a tile's values through the hidden layers; returns them, and the slopes there."""
+    slopes = ()
+    for layer in tl.static_range(LAYERS):
+        matrix = layer_matrix(held, weights, layer, WIDTHS, LAYERS)
+        values, slope, _ = activated(tl.dot(x, matrix, input_precision="ieee"), ACTIVATION)
+        slopes = slopes + (slope,)
+        x = operand(values, OPERAND, EMULATES)
+    return x, slopes
+
+
+@triton.jit
+def before_activation(
+    x,
+    held,
+    weights,
+    WIDTHS: tl.constexpr,
+    LAYERS: tl.constexpr,
+    ACTIVATION: tl.constexpr,
+    OPERAND: tl.constexpr,
+    EMULATES: tl.constexpr,
+):
+    """Returns a tile's values before each activation, and as many zeros: the `bends`."""
+    values, bends = (), ()
+    for layer in tl.static_range(LAYERS):
+        matrix = layer_matrix(held, weights, layer, WIDTHS, LAYERS)
+        values = values + (tl.dot(x, matrix, input_precision="ieee"),)
+        bends = bends + (tl.zeros_like(values[layer]),)
+        x = operand(activated(values[layer], ACTIVATION)[0], OPERAND, EMULATES)
+    return values, bends
+
+
+@triton.jit
+def no_sums(WIDTHS: tl.constexpr, LAYERS: tl.constexpr):
+    """Returns zeros in the shapes of the matrices."""
+    sums = ()
+    for layer in tl.static_range(LAYERS + 1):
+        places = matrix_at(layer, WIDTHS, LAYERS)[0]
+        sums = sums + (tl.zeros_like(places).to(tl.float32),)
+    return sums
+
+
+@triton.jit
+def add_sums(target, sums, factor, WIDTHS: tl.constexpr, LAYERS: tl.constexpr):
+    """Adds sums times a factor to a frame's flat gradient."""
+    for layer in tl.static_range(LAYERS + 1):
+        at, inside = matrix_at(layer, WIDTHS, LAYERS)
+        tl.atomic_add(target + at, sums[layer] * factor, mask=inside, sem="relaxed")
+
+
+@triton.jit
 def led_back(
     x,
     gradients,

@@ -10,22 +10,17 @@ import triton
 import triton.language as tl
 
 from .layer_kernels import (
-    activated,
+    add_sums,
+    before_activation,
     gradient_scale,
     layer_matrix,
     led_back,
+    led_on,
     load_matrices,
-    matrix_at,
+    no_sums,
     operand,
+    part_at,
 )
-
-
-@triton.jit
-def _part_at(n_rows, part, D: tl.constexpr, N: tl.constexpr, WIDE: tl.constexpr, BLOCK):
-    """Where one part of a tile's (BLOCK, 1 + D, N) jets lies, (BLOCK, WIDE), and what exists."""
-    rows, columns = tl.arange(0, BLOCK), tl.arange(0, WIDE)
-    inside = (rows < n_rows)[:, None] & (columns < N)[None, :]
-    return (rows[:, None] * (1 + D) + part) * N + columns[None, :], inside
 
 
 @triton.jit
@@ -37,10 +32,10 @@ def _input(
     WIDTHS: tl.constexpr,
     OPERAND: tl.constexpr,
     EMULATES: tl.constexpr,
-    BLOCK,
+    BLOCK: tl.constexpr,
 ):
     """Loads one part of a tile; columns beyond the inputs hold value 1, as tiny-cuda-nn's."""
-    at, inside = _part_at(n_rows, part, D, WIDTHS[0], WIDTHS[3], BLOCK)
+    at, inside = part_at(n_rows, part, D, WIDTHS[0], WIDTHS[3], BLOCK)
     is_padding = (tl.arange(0, WIDTHS[3]) >= WIDTHS[0])[None, :] & (part == 0)
     inputs = tl.where(is_padding, 1.0, tl.load(jets + at, mask=inside, other=0.0))
     return operand(inputs, OPERAND, EMULATES)
@@ -73,14 +68,8 @@ def mlp_forward(
         targets = outputs + row * ((1 + D) * WIDTHS[2])
         rows = (end - row).to(tl.int32)
         x = _input(sources, rows, 0, D, WIDTHS, OPERAND, EMULATES, BLOCK)
-        slopes = ()
-        for layer in tl.static_range(LAYERS):
-            matrix = layer_matrix(held, own, layer, WIDTHS, LAYERS)
-            values = tl.dot(x, matrix, input_precision="ieee")
-            values, slope, _ = activated(values, ACTIVATION)
-            slopes = slopes + (slope,)
-            x = operand(values, OPERAND, EMULATES)
-        at, inside = _part_at(rows, 0, D, WIDTHS[2], WIDTHS[5], BLOCK)
+        x, slopes = led_on(x, held, own, WIDTHS, LAYERS, ACTIVATION, OPERAND, EMULATES)
+        at, inside = part_at(rows, 0, D, WIDTHS[2], WIDTHS[5], BLOCK)
         matrix = layer_matrix(held, own, LAYERS, WIDTHS, LAYERS)
         tl.store(targets + at, tl.dot(x, matrix, input_precision="ieee"), mask=inside)
         if D > 0:  # a loop that never runs breaks the compiler
@@ -91,7 +80,7 @@ def mlp_forward(
                     matrix = layer_matrix(held, own, layer, WIDTHS, LAYERS)
                     moved = slopes[layer] * tl.dot(tangents, matrix, input_precision="ieee")
                     tangents = operand(moved, OPERAND, EMULATES)
-                at, inside = _part_at(rows, part, D, WIDTHS[2], WIDTHS[5], BLOCK)
+                at, inside = part_at(rows, part, D, WIDTHS[2], WIDTHS[5], BLOCK)
                 matrix = layer_matrix(held, own, LAYERS, WIDTHS, LAYERS)
                 last = tl.dot(tangents, matrix, input_precision="ieee")
                 tl.store(targets + at, last, mask=inside)
@@ -123,10 +112,7 @@ def mlp_backward(
     frame = tl.program_id(1)
     own = weights + frame.to(tl.int64) * n_weights
     held = load_matrices(own, STAY, WIDTHS, LAYERS)
-    sums = ()
-    for layer in tl.static_range(LAYERS + 1):
-        places = matrix_at(layer, WIDTHS, LAYERS)[0]
-        sums = sums + (tl.zeros_like(places).to(tl.float32),)
+    sums = no_sums(WIDTHS, LAYERS)
     factor, inverse = gradient_scale(largest, OPERAND)
     end = tl.load(offsets + frame + 1)
     row = tl.load(offsets + frame) + tl.program_id(0) * BLOCK
@@ -136,38 +122,33 @@ def mlp_backward(
         slopes = gradients + row * ((1 + D) * WIDTHS[2])
         targets = grad_jets + row * ((1 + D) * WIDTHS[0])
         x = _input(sources, rows, 0, D, WIDTHS, OPERAND, EMULATES, BLOCK)
-        values, bends = (), ()
-        for layer in tl.static_range(LAYERS):
-            matrix = layer_matrix(held, own, layer, WIDTHS, LAYERS)
-            values = values + (tl.dot(x, matrix, input_precision="ieee"),)
-            bends = bends + (tl.zeros_like(values[layer]),)
-            x = operand(activated(values[layer], ACTIVATION)[0], OPERAND, EMULATES)
+        values, bends = before_activation(
+            x, held, own, WIDTHS, LAYERS, ACTIVATION, OPERAND, EMULATES
+        )
         if D > 0:
             part = 1
             while part < 1 + D:
                 tangents = _input(sources, rows, part, D, WIDTHS, OPERAND, EMULATES, BLOCK)
-                at, inside = _part_at(rows, part, D, WIDTHS[2], WIDTHS[5], BLOCK)
+                at, inside = part_at(rows, part, D, WIDTHS[2], WIDTHS[5], BLOCK)
                 dg = tl.load(slopes + at, mask=inside, other=0.0) * factor
                 tile = (tangents, dg, held, own, values, bends, sums)
                 dg, sums, bends = led_back(
                     *tile, False, WITH_JETS, WIDTHS, LAYERS, ACTIVATION, OPERAND, EMULATES
                 )
                 if WITH_JETS:
-                    at, inside = _part_at(rows, part, D, WIDTHS[0], WIDTHS[3], BLOCK)
+                    at, inside = part_at(rows, part, D, WIDTHS[0], WIDTHS[3], BLOCK)
                     tl.store(targets + at, dg * inverse, mask=inside)
                 part += 1
         inputs = _input(sources, rows, 0, D, WIDTHS, OPERAND, EMULATES, BLOCK)
-        at, inside = _part_at(rows, 0, D, WIDTHS[2], WIDTHS[5], BLOCK)
+        at, inside = part_at(rows, 0, D, WIDTHS[2], WIDTHS[5], BLOCK)
         g = tl.load(slopes + at, mask=inside, other=0.0) * factor
         whole = (inputs, g, held, own, values, bends, sums)
         g, sums, _ = led_back(
             *whole, True, WITH_JETS, WIDTHS, LAYERS, ACTIVATION, OPERAND, EMULATES
         )
         if WITH_JETS:
-            at, inside = _part_at(rows, 0, D, WIDTHS[0], WIDTHS[3], BLOCK)
+            at, inside = part_at(rows, 0, D, WIDTHS[0], WIDTHS[3], BLOCK)
             tl.store(targets + at, g * inverse, mask=inside)
         row += tl.num_programs(0) * BLOCK
-    for layer in tl.static_range(LAYERS + 1):
-        at, inside = matrix_at(layer, WIDTHS, LAYERS)
-        target = grad_weights + frame.to(tl.int64) * n_weights
-        tl.atomic_add(target + at, sums[layer] * inverse, mask=inside, sem="relaxed")
+    target = grad_weights + frame.to(tl.int64) * n_weights
+    add_sums(target, sums, inverse, WIDTHS, LAYERS)

@@ -12,27 +12,18 @@ import triton
 import triton.language as tl
 
 from .layer_kernels import (
-    activated,
+    add_sums,
+    before_activation,
     gradient_scale,
     layer_matrix,
     led_back,
+    led_on,
     load_matrices,
     matrix_at,
+    no_sums,
     operand,
+    part_at,
 )
-
-
-@triton.jit
-def _sources_at(
-    n_rows, row, COLUMNS: tl.constexpr, BEFORE: tl.constexpr, WIDE: tl.constexpr, BLOCK
-):
-    """Where a row of a tile's (BLOCK, 4, COLUMNS) jets lies, (BLOCK, WIDE), and what exists.
-
-    BEFORE counts the columns of the network's inputs that come before these.
-    """
-    rows, columns = tl.arange(0, BLOCK), tl.arange(0, WIDE) - BEFORE
-    inside = (rows < n_rows)[:, None] & ((columns >= 0) & (columns < COLUMNS))[None, :]
-    return (rows[:, None] * 4 + row) * COLUMNS + columns[None, :], inside
 
 
 @triton.jit
@@ -47,10 +38,10 @@ def _inputs(
 ):
     """Loads values (row 0) or a derivative of a tile's inputs, (BLOCK, inputs); 0 beyond them."""
     n_others: tl.constexpr = WIDTHS[0] - N_FEATURES
-    at, inside = _sources_at(n_rows, row, N_FEATURES, 0, WIDTHS[3], BLOCK)
+    at, inside = part_at(n_rows, row, 3, N_FEATURES, WIDTHS[3], BLOCK)
     inputs = tl.load(features + at, mask=inside, other=0.0)
     if n_others > 0:
-        at, inside = _sources_at(n_rows, row, n_others, N_FEATURES, WIDTHS[3], BLOCK)
+        at, inside = part_at(n_rows, row, 3, n_others, WIDTHS[3], BLOCK, N_FEATURES)
         inputs += tl.load(others + at, mask=inside, other=0.0)
     return inputs
 
@@ -70,14 +61,6 @@ def _values(
     inputs = _inputs(features, others, n_rows, 0, N_FEATURES, WIDTHS, BLOCK)
     is_padding = (tl.arange(0, WIDTHS[3]) >= WIDTHS[0])[None, :]
     return operand(tl.where(is_padding, 1.0, inputs), OPERAND, EMULATES)
-
-
-@triton.jit
-def _outputs_at(n_rows, N: tl.constexpr, WIDE: tl.constexpr, BLOCK: tl.constexpr):
-    """Where a tile's (BLOCK, N) outputs lie, (BLOCK, WIDE), and what exists."""
-    rows, columns = tl.arange(0, BLOCK), tl.arange(0, WIDE)
-    inside = (rows < n_rows)[:, None] & (columns < N)[None, :]
-    return rows[:, None] * N + columns[None, :], inside
 
 
 @triton.jit
@@ -115,14 +98,8 @@ def sloped_forward(
         own_features, own_others = features + row * (4 * N_FEATURES), others + row * (4 * n_others)
         sources = (own_features, own_others, rows)
         x = _values(*sources, N_FEATURES, WIDTHS, OPERAND, EMULATES, BLOCK)
-        slopes = ()
-        for layer in tl.static_range(LAYERS):
-            matrix = layer_matrix(held, own, layer, WIDTHS, LAYERS)
-            values = tl.dot(x, matrix, input_precision="ieee")
-            values, slope, _ = activated(values, ACTIVATION)
-            slopes = slopes + (slope,)
-            x = operand(values, OPERAND, EMULATES)
-        at, inside = _outputs_at(rows, WIDTHS[2], WIDTHS[5], BLOCK)
+        x, slopes = led_on(x, held, own, WIDTHS, LAYERS, ACTIVATION, OPERAND, EMULATES)
+        at, inside = part_at(rows, 0, 0, WIDTHS[2], WIDTHS[5], BLOCK)
         matrix = layer_matrix(held, own, LAYERS, WIDTHS, LAYERS)
         last = tl.dot(x, matrix, input_precision="ieee")
         tl.store(outputs + row * WIDTHS[2] + at, last, mask=inside)
@@ -155,10 +132,10 @@ def _store(
     """Stores gradients (BLOCK, inputs) by one row of a tile's jets where they are wanted."""
     n_others: tl.constexpr = WIDTHS[0] - N_FEATURES
     if WITH_FEATURES:
-        at, inside = _sources_at(n_rows, row, N_FEATURES, 0, WIDTHS[3], BLOCK)
+        at, inside = part_at(n_rows, row, 3, N_FEATURES, WIDTHS[3], BLOCK)
         tl.store(grad_features + at, values, mask=inside)
     if WITH_OTHERS:
-        at, inside = _sources_at(n_rows, row, n_others, N_FEATURES, WIDTHS[3], BLOCK)
+        at, inside = part_at(n_rows, row, 3, n_others, WIDTHS[3], BLOCK, N_FEATURES)
         tl.store(grad_others + at, values, mask=inside)
 
 
@@ -222,10 +199,7 @@ def sloped_backward(
     frame = tl.program_id(1)
     own = weights + frame.to(tl.int64) * n_weights
     held = load_matrices(own, STAY, WIDTHS, LAYERS)
-    sums = ()
-    for layer in tl.static_range(LAYERS + 1):
-        weights_at = matrix_at(layer, WIDTHS, LAYERS)[0]
-        sums = sums + (tl.zeros_like(weights_at).to(tl.float32),)
+    sums = no_sums(WIDTHS, LAYERS)
     factor, inverse = gradient_scale(largest, OPERAND)
     end = tl.load(offsets + frame + 1)
     row = tl.load(offsets + frame) + tl.program_id(0) * BLOCK
@@ -239,12 +213,9 @@ def sloped_backward(
             rows,
         )
         x = _values(*sources, N_FEATURES, WIDTHS, OPERAND, EMULATES, BLOCK)
-        values, bends = (), ()
-        for layer in tl.static_range(LAYERS):
-            matrix = layer_matrix(held, own, layer, WIDTHS, LAYERS)
-            values = values + (tl.dot(x, matrix, input_precision="ieee"),)
-            bends = bends + (tl.zeros_like(values[layer]),)
-            x = operand(activated(values[layer], ACTIVATION)[0], OPERAND, EMULATES)
+        values, bends = before_activation(
+            x, held, own, WIDTHS, LAYERS, ACTIVATION, OPERAND, EMULATES
+        )
         part = 0
         while part < tl.minimum(rows, 1):  # once: without a loop slopes are kept, and spill
             tangents = _pulled(*sources, pulls + row * 3, factor, N_FEATURES, WIDTHS, BLOCK)
@@ -261,7 +232,7 @@ def sloped_backward(
                 )
             part += 1
         x = _values(*sources, N_FEATURES, WIDTHS, OPERAND, EMULATES, BLOCK)
-        at, inside = _outputs_at(rows, WIDTHS[2], WIDTHS[5], BLOCK)
+        at, inside = part_at(rows, 0, 0, WIDTHS[2], WIDTHS[5], BLOCK)
         g = tl.load(grad_outputs + row * WIDTHS[2] + at, mask=inside, other=0.0) * factor
         whole = (x, g, held, own, values, bends, sums)
         g, sums, _ = led_back(
@@ -270,7 +241,5 @@ def sloped_backward(
         g *= inverse
         _store(*targets, 0, g, N_FEATURES, WITH_FEATURES, WITH_OTHERS, WIDTHS, BLOCK)
         row += tl.num_programs(0) * BLOCK
-    for layer in tl.static_range(LAYERS + 1):
-        at, inside = matrix_at(layer, WIDTHS, LAYERS)
-        target = grad_weights + frame.to(tl.int64) * n_weights
-        tl.atomic_add(target + at, sums[layer] * inverse, mask=inside, sem="relaxed")
+    target = grad_weights + frame.to(tl.int64) * n_weights
+    add_sums(target, sums, inverse, WIDTHS, LAYERS)

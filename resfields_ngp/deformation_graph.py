@@ -89,7 +89,7 @@ class DeformationGraph:
 
 def _edge_lengths(mesh: Mesh) -> csr_matrix:
     """Returns the (V, V) lengths of a mesh's edges."""
-    edges = distinct_edges(mesh)[0]
+    edges = distinct_edges(mesh.faces, len(mesh.vertices))[0]
     lengths = np.linalg.norm(np.diff(mesh.vertices[edges], axis=1)[:, 0], axis=1)
     size = len(mesh.vertices)
     # An edge of no length is none to Dijkstra's algorithm.

@@ -85,13 +85,13 @@ def statistics(mesh: Mesh) -> MeshStatistics:
 
 def edge_counts(mesh: Mesh) -> np.ndarray:
     """Returns how many triangles each distinct edge belongs to, (E,)."""
-    return distinct_edges(mesh)[1]
+    return distinct_edges(mesh.faces, len(mesh.vertices))[1]
 
 
-def distinct_edges(mesh: Mesh) -> tuple[np.ndarray, np.ndarray]:
+def distinct_edges(faces: np.ndarray, n_vertices: int) -> tuple[np.ndarray, np.ndarray]:
     """Returns the distinct edges, (E, 2) vertex numbers, lower first, and `edge_counts`, (E,)."""
-    edges = np.sort(mesh.faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2).astype(np.int64), axis=1)
-    size = max(len(mesh.vertices), 1)
+    edges = np.sort(faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2).astype(np.int64), axis=1)
+    size = max(n_vertices, 1)
     numbers, counts = np.unique(edges[:, 0] * size + edges[:, 1], return_counts=True)
     return np.stack([numbers // size, numbers % size], axis=1), counts
 

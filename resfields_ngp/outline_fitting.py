@@ -74,7 +74,7 @@ def fit_outlines(
     start, moves = np.asarray(mesh.vertices, np.float64), np.zeros((len(mesh.vertices), 3))
     if not outlines or mesh.n_faces == 0 or reach <= 0:
         return start
-    edges, _ = distinct_edges(mesh)
+    edges, _ = distinct_edges(mesh.faces, len(start))
     lengths = np.linalg.norm(start[edges[:, 1]] - start[edges[:, 0]], axis=1)
     length = float(lengths.mean())
     weights = length / np.maximum(lengths, _SHORTEST * length)

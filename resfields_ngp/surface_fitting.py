@@ -10,6 +10,7 @@ from scipy.sparse.linalg import splu
 
 from .frame_surface import Surface
 from .matching import vertex_normals
+from .mesh import distinct_edges
 
 SPRINGS, SPRING_STEPS = (3.0, 0.3), 4
 """Smoothness of what the field adds, pass by pass, and the steps of a pass."""
@@ -92,8 +93,7 @@ def flipped(surface: Surface, positions: np.ndarray, faces: np.ndarray) -> np.nd
 
 def edge_laplacian(faces: np.ndarray, n_vertices: int) -> csr_matrix:
     """Returns the (V, V) graph Laplacian of a mesh: for each edge the difference of its ends."""
-    # Every edge once from each triangle beside it: once is enough.
-    edges = np.unique(np.sort(faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), axis=1), axis=0)
+    edges, _ = distinct_edges(faces, n_vertices)
     return graph_laplacian(edges, np.ones(len(edges)), n_vertices)
 
 

@@ -77,7 +77,7 @@ def survey_mesh(mesh: TexturedMesh, number: int) -> FrameSurvey:
     row_of = np.zeros(len(mesh.vertices), np.int64)
     row_of[used] = places.reshape(-1)
     welded = Mesh(positions, row_of[mesh.faces])
-    edges, counts = distinct_edges(welded)
+    edges, counts = distinct_edges(welded.faces, len(welded.vertices))
     rims = edges[counts == 1]
     return FrameSurvey(
         number=number,

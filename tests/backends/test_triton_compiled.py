@@ -19,8 +19,10 @@ if importlib.util.find_spec("triton") is None:
 
 CAPABILITIES = (90, 80, 120)
 """H100, A100, GeForce RTX 50."""
-SPILLED = {"wide": 512, "softplus": 512, "two layers": 128, "bfloat16": 128}
+SPILLED = {"wide": 512}
 """Bytes that a thread may move to memory for want of registers; 64 where nothing else is said."""
+SLOPED_SPILLED = SPILLED | {"softplus": 512, "two layers": 128, "bfloat16": 128}
+"""The same of `sloped_backward`; the first is an option that no default takes."""
 SHARED = 99 << 10
 """Bytes of shared memory that a program has on any GPU since the GeForce RTX 30."""
 
@@ -57,7 +59,12 @@ def test_every_kernel_compiles(kernels: list[dict]):
 
 
 def test_registers_suffice(kernels: list[dict]):
-    excessive = [each for each in kernels if each["spilled"] > SPILLED.get(each["case"], 64)]
+    allowed = {"sloped_backward": SLOPED_SPILLED}
+    excessive = [
+        each
+        for each in kernels
+        if each["spilled"] > allowed.get(each["kernel"], SPILLED).get(each["case"], 64)
+    ]
     assert not excessive, excessive
 
 

@@ -96,7 +96,7 @@ class _Mlp(torch.autograd.Function):
         jets, operands = jets.contiguous(), _operands(weights.contiguous(), precision)
         ctx.save_for_backward(jets, operands)
         outputs = jets.new_empty(jets.shape[0], jets.shape[1], spec.n_outputs)
-        grid, offsets, options = _launch_of(ctx, jets.shape[2], jets.device, _WAVES)
+        grid, offsets, options = _launch_of(ctx, jets.shape[2], jets.device)
         options["D"] = jets.shape[1] - 1
         inputs = (jets, offsets, operands, operands.shape[1])
         launch(mlp_forward, grid, *inputs, outputs, **options)
@@ -109,8 +109,7 @@ class _Mlp(torch.autograd.Function):
         with_jets = ctx.needs_input_grad[0]
         grad_jets = torch.empty_like(jets) if with_jets else jets.new_empty(1)
         grad_weights = torch.zeros_like(operands, dtype=torch.float32)
-        waves = _DENSE_WAVES if _is_dense(ctx.spec, ctx.precision) else _WAVES
-        grid, offsets, options = _launch_of(ctx, jets.shape[2], jets.device, waves)
+        grid, offsets, options = _launch_of(ctx, jets.shape[2], jets.device, is_backward=True)
         options |= {"D": jets.shape[1] - 1, "WITH_JETS": with_jets}
         inputs = (jets, offsets, operands, operands.shape[1], gradients)
         largest = _largest(ctx.precision, gradients)
@@ -131,7 +130,7 @@ class _SlopedMlp(torch.autograd.Function):
         gradients = features.new_empty(features.shape[0], 3)
         n_features = features.shape[2]
         width = n_features + others.shape[2]
-        grid, offsets, options = _launch_of(ctx, width, features.device, _WAVES)
+        grid, offsets, options = _launch_of(ctx, width, features.device)
         options["N_FEATURES"] = n_features
         inputs = (features, others, offsets, operands, operands.shape[1])
         launch(sloped_forward, grid, *inputs, outputs, gradients, **options)
@@ -146,11 +145,10 @@ class _SlopedMlp(torch.autograd.Function):
         by_others = torch.empty_like(others) if with_others else others.new_empty(1)
         by_weights = torch.zeros_like(operands, dtype=torch.float32)
         n_features = features.shape[2]
-        waves = _DENSE_WAVES if _is_dense(ctx.spec, ctx.precision) else _WAVES
         width = n_features + others.shape[2]
-        grid, offsets, options = _launch_of(ctx, width, features.device, waves)
-        options |= {"N_FEATURES": n_features}
-        options |= {"WITH_FEATURES": with_features, "WITH_OTHERS": with_others}
+        grid, offsets, options = _launch_of(ctx, width, features.device, is_backward=True)
+        wanted = {"WITH_FEATURES": with_features, "WITH_OTHERS": with_others}
+        options |= {"N_FEATURES": n_features} | wanted
         inputs = (features, others, offsets, operands, operands.shape[1], grad_outputs, pulls)
         largest = _largest(ctx.precision, grad_outputs, pulls)
         gradients = (by_features, by_others, by_weights)
@@ -160,7 +158,7 @@ class _SlopedMlp(torch.autograd.Function):
 
 
 def _launch_of(
-    ctx: Any, n_inputs: int, device: torch.device, waves: int
+    ctx: Any, n_inputs: int, device: torch.device, is_backward: bool = False
 ) -> tuple[tuple[int, int], Tensor, dict[str, Any]]:
     """Returns the launch grid, (programs a frame, frames), the frames' row bounds, and constants.
 
@@ -168,11 +166,13 @@ def _launch_of(
         ctx: Of a function that keeps its slices, spec and precision there.
         n_inputs: See `launch_options`.
         device: Where the rows are.
-        waves: Programs on each multiprocessor.
+        is_backward: Whether the launch is that of the backward pass, which takes more registers.
     """
     slices: FrameSlices = ctx.slices
     n_frames = len(slices.frames)
     most = max((end - begin for begin, end in pairwise(slices.offsets)), default=0)
+    is_dense = is_backward and _is_dense(ctx.spec, ctx.precision)
+    waves = _DENSE_WAVES if is_dense else _WAVES
     n_programs = programs_per_frame(n_frames, most, _block(), device, waves)
     options = launch_options(ctx.spec, n_inputs, ctx.precision)
     return (n_programs, n_frames), on_device(slices.offsets, device), options

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from .backends.base import Backend, MlpSpec
 from .records import FrameSlices, between_frames
 from .resfield import ResFieldConfig, residual_weights
+from .sharing import shared
 
 
 class ResFieldMlp(nn.Module):
@@ -67,7 +68,10 @@ class ResFieldMlp(nn.Module):
         return backend.sloped_mlp(features, others, slices, self._at(slices), self.spec)
 
     def _at(self, slices: FrameSlices) -> Tensor:  # (T, P)
-        weights = between_frames(self.weights, slices.frames)
+        return shared(self, slices.frames, lambda: self._composed(slices.frames))
+
+    def _composed(self, frames: tuple[float, ...]) -> Tensor:  # (T, P)
+        weights = between_frames(self.weights, frames)
         return weights if self.scales is None else weights * self.scales
 
 

@@ -18,13 +18,11 @@ from torch import Tensor, nn
 from torch.nn.functional import max_pool3d
 
 from .backends.base import Backend
-from .backends.reference import sample_distances
 from .field import Field
 from .hull import Hull
 from .hull_core import core_distances
 from .ranges import check_ranges
 from .records import FrameSlices, Rays, Samples
-from .transfers import on_device
 
 
 @dataclass(frozen=True)
@@ -136,20 +134,19 @@ class Occupancy(nn.Module):
         self,
         positions: Tensor,  # (N, 3)
         slices: FrameSlices,
+        backend: Backend,
     ) -> Tensor:  # (N,)
         """Interpolates the signed distance to the visual hull. Not differentiable."""
-        return self._sampled(self.hull, positions, slices)
+        return backend.interpolate(self.hull, positions, slices)
 
-    def cached_distances(self, positions: Tensor, slices: FrameSlices) -> Tensor:
+    def cached_distances(
+        self, positions: Tensor, slices: FrameSlices, backend: Backend
+    ) -> Tensor:  # (N,)
         """Interpolates the cached distance; at the start, that of the hull's core.
 
         Not differentiable.
         """
-        return self._sampled(self.distances, positions, slices)
-
-    def _sampled(self, grid: Tensor, positions: Tensor, slices: FrameSlices) -> Tensor:
-        frames = slices.spread(on_device(slices.frames, positions.device))
-        return sample_distances(grid, frames, positions, self.resolution)
+        return backend.interpolate(self.distances, positions, slices)
 
     @torch.no_grad()
     def refresh(

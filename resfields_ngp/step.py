@@ -18,9 +18,11 @@ from .records import Batch, StepResult
 from .rendering import render_samples
 from .resfield import temporal_roughness
 from .schedules import Background
+from .sharing import sharing
 from .surface_losses import Place, density_losses, free_points, silhouette, surface_losses
 
 
+@sharing()
 def render_step(
     field: Field,
     occupancy: Occupancy,
@@ -103,7 +105,7 @@ def hull_step(
     positions, slices = free_points(frames, n_points, generator)
     found = field.outputs(positions, slices, 0.0, head.n_tangents)
     if occupancy.has_masks:
-        targets = occupancy.cached_distances(positions, slices)
+        targets = occupancy.cached_distances(positions, slices, field.backend)
     else:
         targets = (positions - 0.5).norm(dim=1) - 0.35
     # Near the surface a distance matters most.

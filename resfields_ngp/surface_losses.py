@@ -79,7 +79,8 @@ def surface_losses(
         sdfs = place.field.query(points, at, place.fraction, 0)[:, 0, 0]
         losses["sparseness"] = config.sparseness * sparseness_loss(sdfs)
         if occupancy.has_masks:
-            losses["hull"] = config.hull * hull_loss(sdfs, occupancy.hull_distances(points, at))
+            hull_distances = occupancy.hull_distances(points, at, place.field.backend)
+            losses["hull"] = config.hull * hull_loss(sdfs, hull_distances)
     if config.area and place.fraction < AREA_END:
         fading = 1.0 - place.fraction / AREA_END
         losses["area"] = config.area * fading * _area(place, shading, slices)
@@ -227,7 +228,8 @@ def _silhouette_of_some(place: Place, rays: Rays, is_lost: Tensor) -> Tensor:
     positions = positions.view(-1, 3).clamp(0.0, 1.0)
     slices = FrameSlices.even(frames, count * _N_HULL_POINTS)
     sdfs = place.field.query(positions, slices, place.fraction, 0)[:, 0, 0]
-    within = place.occupancy.hull_distances(positions, slices) <= 2.0 * place.occupancy.margin
+    hull_distances = place.occupancy.hull_distances(positions, slices, place.field.backend)
+    within = hull_distances <= 2.0 * place.occupancy.margin
     within = within & (far > near).repeat_interleave(_N_HULL_POINTS)
     ray_indices = torch.arange(len(chosen), device=device).repeat_interleave(_N_HULL_POINTS)
     sdfs = torch.where(within, sdfs, float("inf"))

@@ -124,7 +124,7 @@ def test_distances_to_the_hull_are_interpolated():
     planes = np.stack([(centres[..., 0] + frame).numpy() for frame in range(N_FRAMES)])
     occupied = Occupancy(Hull(space=ball_hull().space, distances=planes, margin=0.0), CONFIG, True)
     points = 0.1 + 0.8 * torch.rand(30, 3, generator=seeded())
-    found = occupied.hull_distances(points, FrameSlices((2, 1), (0, 10, 30)))
+    found = occupied.hull_distances(points, FrameSlices((2, 1), (0, 10, 30)), CPU)
     expected = points[:, 0] + torch.tensor([2.0] * 10 + [1.0] * 20)
     assert torch.allclose(found, expected, atol=1e-5)
 

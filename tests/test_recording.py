@@ -139,7 +139,7 @@ def test_pixels_and_distances_are_those_of_the_frames_moved_to():
     assert torch.equal(found.t_starts, expected.t_starts)
     points = torch.rand(8, 3, generator=seeded())
     slices = [FrameSlices.even(frames, 4) for frames in (moving, (1, 0))]
-    distances = [occupancy.cached_distances(points, each) for each in slices]
+    distances = [occupancy.cached_distances(points, each, EXACT) for each in slices]
     assert torch.equal(*distances)
 
 

@@ -1,4 +1,4 @@
-"""The contract of a backend: four kernels over packed, frame-sorted rows, and nothing else.
+"""The contract of a backend: five kernels over packed, frame-sorted rows, and nothing else.
 
 Vocabulary
     N, R, T    rows (samples), rays, distinct frames of a batch; rows are sorted by frame
@@ -282,6 +282,18 @@ class Backend(ABC):
         With a `capacity` (only where `is_recordable`; frames have equally many rays then) every
         frame gets as many rows, whatever is found: see `Samples`. Rays that find no room there
         have no samples.
+        """
+
+    @abstractmethod
+    def interpolate(
+        self,
+        grids: Tensor,  # (n_frames, G, G, G) values at cell centres of the box
+        positions: Tensor,  # (N, 3) model space
+        slices: FrameSlices,
+    ) -> Tensor:  # (N,)
+        """Interpolates each row's frame's grid trilinearly, clamped at the border.
+
+        Not differentiable.
         """
 
     @abstractmethod

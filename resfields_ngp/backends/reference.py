@@ -99,6 +99,11 @@ class ReferenceBackend(Backend):
         )
         return Samples(ray_indices, starts[order], ends[order], slices)
 
+    def interpolate(self, grids, positions, slices):
+        """See `Backend.interpolate`."""
+        frames = slices.spread(on_device(slices.frames, positions.device))
+        return sample_distances(grids, frames, positions, grids.shape[1])
+
     def composite(self, alphas, samples, n_rays):
         """See `Backend.composite`; cumulative sums of log(1 - alpha), restarted at each ray."""
         logs = torch.log1p(-alphas.clamp(max=1.0 - 1e-7)).double()

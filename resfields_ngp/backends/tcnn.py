@@ -137,6 +137,10 @@ class TcnnBackend(Backend):
         # All intervals are as long as the step; their ends would take masks, hence waiting.
         return near_surface(rays, samples, step, distances, frames[slot], band)
 
+    def interpolate(self, grids, positions, slices):
+        """See `Backend.interpolate`."""
+        return self._reference.interpolate(grids, positions, slices)
+
     def composite(self, alphas, samples, n_rays):
         """See `Backend.composite`."""
         if not alphas.numel():

@@ -6,7 +6,7 @@ from .base import Encoder
 from .frequency import Frequency, FrequencyConfig
 from .hash_grid import HashGrid, HashGrid4D, HashGrid4DConfig, HashGridConfig
 from .picture_grids import PictureGrid, PictureGridConfig, VideoGrid, VideoGridConfig
-from .spherical_harmonics import spherical_harmonics
+from .spherical_harmonics import harmonic_quadrics, spherical_harmonics
 
 ENCODERS = {
     "hash_grid": HashGrid,
@@ -37,5 +37,6 @@ __all__ = [
     "VideoEncoderConfig",
     "VideoGrid",
     "VideoGridConfig",
+    "harmonic_quadrics",
     "spherical_harmonics",
 ]

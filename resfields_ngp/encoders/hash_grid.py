@@ -18,6 +18,7 @@ from ..backends.base import GridSpec
 from ..ranges import check_ranges
 from ..records import between_frames
 from ..resfield import ResFieldConfig, TimeCoefficients
+from ..sharing import shared
 from ..transfers import sent
 from .base import Encoder
 
@@ -165,15 +166,19 @@ class HashGrid(Grid):
 
     def forward(self, positions, slices, backend, n_tangents, released):
         """See `Encoder.forward`."""
-        shape = (len(slices.frames), self.spec.n_levels, 1)
-        coefficients = self.table.new_ones(shape)
-        if self.spec.n_channels > 1:
-            residuals = between_frames(self.coefficients, slices.frames)
-            coefficients = torch.cat([coefficients, residuals], dim=2)
-        coefficients = coefficients * self.level_weights(released)[:, None]
+        frames = slices.frames
+        coefficients = shared(self, (frames, released), lambda: self._composed(frames, released))
         return backend.hash_grid(
             positions, slices, coefficients, None, self.table, self.spec, n_tangents
         )
+
+    def _composed(self, frames: tuple[float, ...], released: float) -> Tensor:
+        """Returns (T, L, C) weights of the channels: the base's and those of the residuals."""
+        coefficients = self.table.new_ones((len(frames), self.spec.n_levels, 1))
+        if self.spec.n_channels > 1:
+            residuals = between_frames(self.coefficients, frames)
+            coefficients = torch.cat([coefficients, residuals], dim=2)
+        return coefficients * self.level_weights(released)[:, None]
 
 
 class HashGrid4D(Grid):

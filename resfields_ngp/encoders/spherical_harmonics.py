@@ -47,3 +47,18 @@ def spherical_harmonics(
             0.59004358992664352 * x * (-x * x + 3.0 * y * y),
         ]
     return torch.stack(bands, dim=1)
+
+
+def harmonic_quadrics() -> Tensor:  # (4, 4, 9) float32
+    """Returns matrices M with ``h^T M[..., k] h`` the k-th harmonic of a unit vector v up to degree
+    2, where h is (v, 1).
+
+    They are found from the harmonics' values: of those that agree on the sphere, the smallest.
+    """
+    generator = torch.Generator().manual_seed(0)
+    normals = torch.randn((64, 3), generator=generator, dtype=torch.float64)
+    normals = torch.nn.functional.normalize(normals, dim=1)
+    homogeneous = torch.cat([normals, torch.ones_like(normals[:, :1])], dim=1)
+    products = homogeneous[:, :, None] * homogeneous[:, None, :]
+    found = torch.linalg.pinv(products.flatten(1)) @ spherical_harmonics(normals, 3)
+    return found.view(4, 4, 9).float()

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..backends.base import Backend, MlpSpec
-from ..encoders import spherical_harmonics
+from ..encoders import harmonic_quadrics, spherical_harmonics
 from ..mlp import ResFieldMlp
 from ..ranges import check_ranges
 from ..records import FrameSlices
@@ -68,6 +68,9 @@ class NeusConfig:
 class NeusHead(RadianceHead):
     """NeuS and VolSDF opacity, colour from features, normal and (optionally) view direction."""
 
+    quadrics: Tensor
+    """See `harmonic_quadrics`."""
+
     Config = NeusConfig
 
     def __init__(
@@ -91,6 +94,7 @@ class NeusHead(RadianceHead):
             light = torch.zeros(_LIGHT_DEGREE**2, 3)
             light[0] = 1.0 / spherical_harmonics(torch.eye(3)[:1], 1)
             self.light = nn.Parameter(light)
+            self.register_buffer("quadrics", harmonic_quadrics(), persistent=False)
         else:
             n_inputs += 3
         spec = MlpSpec(n_inputs, 3, config.n_neurons, config.n_hidden_layers)
@@ -139,8 +143,14 @@ class NeusHead(RadianceHead):
         self,
         normals: Tensor,  # (N, 3) unit, model axes
     ) -> Tensor:  # (N, 3)
-        """Returns what the light makes of a white surface; the same in every frame."""
-        return spherical_harmonics(normals, _LIGHT_DEGREE) @ self.light
+        """Returns what the light makes of a white surface; the same in every frame.
+
+        ``h^T M h`` with h the normal and a 1, M of a channel of the light (Ramamoorthi and Hanrahan
+        2001, Eq. 12): harmonics up to degree 2 in a few products.
+        """
+        homogeneous = torch.cat([normals, torch.ones_like(normals[:, :1])], dim=1)
+        products = homogeneous @ (self.quadrics @ self.light).flatten(1)
+        return (products.view(-1, 4, 3) * homogeneous[:, :, None]).sum(1)
 
     def levels(self, values: Tensor) -> Tensor:
         """See `Head.levels`: the signed distance itself."""

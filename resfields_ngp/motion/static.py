@@ -61,6 +61,8 @@ class Static(Motion):
 
     def forward(self, positions, slices, backend, released):
         """See `Motion.forward`."""
+        if not self.n_extras:
+            return Warped(positions, positions[:, :, :0])
         frames = between_frames(self.frame_inputs, slices.frames)
         extras = jets.of_frames(frames, slices, positions.shape[1] - 1)
         return Warped(positions, extras)

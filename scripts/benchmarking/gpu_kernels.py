@@ -118,6 +118,7 @@ def parity(backends: list[Backend], device: torch.device, small: bool) -> Iterat
             pairs = case.ray_kernels(backend), case.ray_kernels(reference)
             yield from _compared(backend, case, 0, *pairs)
             yield _marched(backend, reference, case)
+            yield _interpolated(backend, reference, case)
 
 
 def _compared(
@@ -145,6 +146,17 @@ def _marched(backend: Backend, reference: Backend, case: Case) -> dict[str, Any]
         return _verdict(backend, [off / allowed])
 
     return guarded(_line(backend, "march", case) | {"tangents": 0}, errors, agrees=False)
+
+
+def _interpolated(backend: Backend, reference: Backend, case: Case) -> dict[str, Any]:
+    """Returns the line of the distance grids' interpolation."""
+
+    def errors() -> dict[str, Any]:
+        given = (case.distances, case.positions, case.slices)
+        return _verdict(backend, [_error(*(each.interpolate(*given) for each in pair))])
+
+    pair = (backend, reference)
+    return guarded(_line(backend, "interpolate", case) | {"tangents": 0}, errors, agrees=False)
 
 
 def times(

@@ -125,6 +125,10 @@ class TimedBackend(Backend):
         with self.watch.stage("march"):
             return self.backend.march(rays, distances, band, step, stretch, jitter, capacity)
 
+    def interpolate(self, grids, positions, slices):
+        """See `Backend.interpolate`."""
+        return self.backend.interpolate(grids, positions, slices)
+
     def composite(self, alphas, samples, n_rays):
         """See `Backend.composite`."""
         with self._timed("compositing", alphas) as (begin, inputs):

@@ -134,6 +134,7 @@ def run_rays(compiler: Compiler, with_options: bool) -> None:
     if with_options:
         rays.march(some, distances.half(), 0.1, 0.05, 3.0, None)
     samples = rays.march(some, distances, 0.1, 0.05, 3.0, torch.rand(100))
+    rays.interpolate(distances, torch.zeros(100, 3), SLICES)
     alphas = torch.zeros(samples.n_samples, requires_grad=True)
     indices = torch.arange(100)
     rays.composite(alphas, indices, 100).sum().backward()

@@ -5,7 +5,7 @@ import pytest
 import scipy.special
 import torch
 
-from resfields_ngp.encoders import spherical_harmonics
+from resfields_ngp.encoders import harmonic_quadrics, spherical_harmonics
 
 
 def sphere_quadrature(n: int = 8) -> tuple[torch.Tensor, torch.Tensor]:
@@ -52,3 +52,10 @@ def test_bands_that_are_not_there_are_refused():
         spherical_harmonics(torch.zeros(1, 3), 5)
     with pytest.raises(ValueError, match="directions has shape"):
         spherical_harmonics(torch.zeros(3), 2)
+
+
+def test_quadrics_are_the_harmonics_up_to_degree_2_on_the_sphere():
+    directions = sphere_quadrature()[0].float()
+    homogeneous = torch.cat([directions, torch.ones(len(directions), 1)], dim=1)
+    found = torch.einsum("ni,ijk,nj->nk", homogeneous, harmonic_quadrics(), homogeneous)
+    assert torch.allclose(found, spherical_harmonics(directions, 3), atol=1e-6)

@@ -168,6 +168,22 @@ def test_light_holds_a_lamp_to_five_per_cent():
     assert errors.abs().max() < 0.05 and errors.square().mean().sqrt() < 0.02
 
 
+def test_shades_are_the_harmonics_times_the_light():
+    head, normals = neus_head(), unit(torch.randn(50, 3, generator=seeded(4))).requires_grad_()
+    head.light.data.normal_(generator=seeded(5))
+    weights = torch.randn(50, 3, generator=seeded(6))
+    found, expected = [], []
+    for results, shades in (
+        (found, head.shades(unit(normals))),
+        (expected, spherical_harmonics(unit(normals), 3) @ head.light),
+    ):
+        (shades * weights).sum().backward()
+        results += [shades.detach(), normals.grad, head.light.grad]
+        normals.grad = head.light.grad = None
+    for one, other in zip(found, expected, strict=True):
+        assert torch.allclose(one, other, atol=1e-5)
+
+
 def test_light_starts_white_and_the_same_from_everywhere():
     head, normals = neus_head(), unit(torch.randn(9, 3, generator=seeded(4)))
     assert torch.allclose(head.shades(normals), torch.ones(9, 3), atol=1e-6)

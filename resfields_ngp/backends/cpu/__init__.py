@@ -71,6 +71,14 @@ class CpuBackend(Backend):
         """See `Backend.march`."""
         return _march(rays_, distances, band, step, stretch, jitter)
 
+    def interpolate(self, grids, positions, slices):
+        """See `Backend.interpolate`."""
+        values = positions.new_empty(positions.shape[0])
+        arrays = (np.asarray(slices.frames, np.int64), np.asarray(slices.offsets, np.int64))
+        points = positions.detach().contiguous().numpy()
+        rays.interpolate(grids.numpy(), points, *arrays, values.numpy())
+        return values
+
     def composite(self, alphas, samples, n_rays):
         """See `Backend.composite`."""
         return _Composite.apply(alphas, samples.ray_indices)

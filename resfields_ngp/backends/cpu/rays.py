@@ -77,6 +77,15 @@ def march(
         counts[r] = count
 
 
+@numba.njit(error_model="numpy", cache=True)
+def interpolate(grids, positions, frames, offsets, values):
+    """Writes the value of each row's frame's grid at its position."""
+    for t in range(frames.shape[0]):
+        grid = grids[frames[t]]
+        for n in range(offsets[t], offsets[t + 1]):
+            values[n] = _distance(grid, positions[n, 0], positions[n, 1], positions[n, 2])
+
+
 @numba.njit(cache=True)
 def pack(starts, ends, counts, ray_indices, t_starts, t_ends):
     """Concatenates the rows of `starts` and `ends` into packed samples."""

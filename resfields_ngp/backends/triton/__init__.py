@@ -64,6 +64,10 @@ class TritonBackend(Backend):
         """See `Backend.march`."""
         return rays.march(rays_, distances, band, step, stretch, jitter, capacity)
 
+    def interpolate(self, grids, positions, slices):
+        """See `Backend.interpolate`."""
+        return rays.interpolate(grids, positions, slices)
+
     def composite(self, alphas, samples, n_rays):
         """See `Backend.composite`."""
         return rays.composite(alphas, samples.ray_indices, n_rays, samples.packing)

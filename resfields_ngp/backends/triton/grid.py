@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ...records import FrameSlices
+from ...sharing import shared
 from ...transfers import on_device, sent
 from ..base import GridSpec
 from .grid_kernels import grid_backward, grid_forward
@@ -31,7 +32,12 @@ def hash_grid(
 ) -> Tensor:  # (N, 1 + n_tangents, L * F)
     """See `Backend.hash_grid`."""
     if slots is None:
-        slots = coefficients.new_zeros(coefficients.shape[:2] + (1,), dtype=torch.int64)
+        shape = coefficients.shape[:2] + (1,)
+        slots = shared(
+            coefficients,
+            "slots",
+            lambda: torch.zeros(shape, dtype=torch.int64, device=coefficients.device),
+        )
     elif slots.device != positions.device:
         slots = sent(slots, positions.device)
     return _HashGrid.apply(positions, coefficients, table, slots, slices, spec, n_tangents)

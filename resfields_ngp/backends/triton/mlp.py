@@ -11,6 +11,7 @@ import triton.language as tl
 from torch import Tensor
 
 from ...records import FrameSlices
+from ...sharing import shared
 from ...transfers import on_device
 from ..base import MlpSpec, pad_to_16
 from .launching import is_interpreted, launch, power_of_two, programs_per_frame
@@ -93,7 +94,7 @@ class _Mlp(torch.autograd.Function):
     @staticmethod
     def forward(ctx, jets, weights, slices, spec, precision):
         ctx.slices, ctx.spec, ctx.precision = slices, spec, precision
-        jets, operands = jets.contiguous(), _operands(weights.contiguous(), precision)
+        jets, operands = jets.contiguous(), _operands(weights, precision)
         ctx.save_for_backward(jets, operands)
         outputs = jets.new_empty(jets.shape[0], jets.shape[1], spec.n_outputs)
         grid, offsets, options = _launch_of(ctx, jets.shape[2], jets.device)
@@ -124,7 +125,7 @@ class _SlopedMlp(torch.autograd.Function):
     def forward(ctx, features, others, weights, slices, spec, precision):
         ctx.slices, ctx.spec, ctx.precision = slices, spec, precision
         features, others = features.contiguous(), others.contiguous()
-        operands = _operands(weights.contiguous(), precision)
+        operands = _operands(weights, precision)
         ctx.save_for_backward(features, others, operands)
         outputs = features.new_empty(features.shape[0], spec.n_outputs)
         gradients = features.new_empty(features.shape[0], 3)
@@ -197,6 +198,10 @@ def _is_emulated(precision: Precision) -> bool:
 
 def _operands(weights: Tensor, precision: Precision) -> Tensor:
     """Returns weights as the kernels multiply them; float16 saturates, NaN stays NaN."""
+    return shared(weights, precision, lambda: _rounded(weights.contiguous(), precision))
+
+
+def _rounded(weights: Tensor, precision: Precision) -> Tensor:
     if precision == "float16":
         return weights.clamp(-_HALF_MAX, _HALF_MAX).half()
     if precision == "bfloat16":

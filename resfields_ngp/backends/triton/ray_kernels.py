@@ -109,6 +109,27 @@ def march(
 
 
 @triton.jit
+def interpolate(
+    grids,  # (n_frames, G, G, G)
+    positions,  # (N, 3)
+    frames,  # (T,) int64 frame of each slice
+    offsets,  # (T + 1,) int64 rows
+    values,  # (N,), written
+    G,
+    BLOCK: tl.constexpr,
+):
+    """Interpolates each row's frame's grid; grid (tiles of a frame, T)."""
+    frame = tl.program_id(1)
+    rows = tl.load(offsets + frame) + tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    is_row = rows < tl.load(offsets + frame + 1)
+    x = tl.load(positions + rows * 3, mask=is_row, other=0.0)
+    y = tl.load(positions + rows * 3 + 1, mask=is_row, other=0.0)
+    z = tl.load(positions + rows * 3 + 2, mask=is_row, other=0.0)
+    grid = grids + tl.load(frames + frame) * G * G * G
+    tl.store(values + rows, _distance(grid, x, y, z, G, is_row), mask=is_row)
+
+
+@triton.jit
 def _samples_of(firsts, counts, rays, is_ray):
     """Returns first sample and number of samples of each ray."""
     first = tl.load(firsts + rays, mask=is_ray, other=0)

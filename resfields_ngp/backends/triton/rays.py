@@ -123,6 +123,18 @@ def _new_rows(count: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]
     return torch.zeros(count, dtype=torch.int64, device=device), t_starts, t_ends
 
 
+def interpolate(grids: Tensor, positions: Tensor, slices: FrameSlices) -> Tensor:
+    """See `Backend.interpolate`."""
+    device = positions.device
+    values = positions.new_empty(positions.shape[0])
+    places = (on_device(slices.frames, device), on_device(slices.offsets, device))
+    most = max((end - begin for begin, end in pairwise(slices.offsets)), default=0)
+    tensors = (grids.contiguous(), positions.detach().contiguous(), *places, values)
+    grid = (n_tiles(most, BLOCK), len(slices.frames))
+    launch(ray_kernels.interpolate, grid, *tensors, grids.shape[1], BLOCK=BLOCK)
+    return values
+
+
 def composite(
     alphas: Tensor, ray_indices: Tensor, n_rays: int, packing: Packing | None = None
 ) -> Tensor:

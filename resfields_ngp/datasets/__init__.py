@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from .backdrops import with_keyed_masks
 from .base import Capture, CaptureConfig, CaptureError, View
 from .neus import load_neus
 from .owlii import CAMERA_FILES, load_owlii
@@ -22,6 +23,8 @@ DATASETS = {
 def load_capture(config: CaptureConfig) -> Capture:
     """Loads a capture; ``kind = "auto"`` decides by what is there.
 
+    One without masks gets them where its pictures have a plain backdrop: see `backdrops`.
+
     Raises:
         CaptureError: There is no such capture or layout, or it is not usable; one line that names
             the file, what was found and what is allowed.
@@ -30,7 +33,8 @@ def load_capture(config: CaptureConfig) -> Capture:
     if kind not in DATASETS:
         allowed = ", ".join(("auto", *DATASETS))
         raise CaptureError(f'capture.kind: no layout "{config.kind}"; allowed: {allowed}')
-    return DATASETS[kind](config)
+    capture = DATASETS[kind](config)
+    return with_keyed_masks(capture) if config.use_masks else capture
 
 
 def _recognise(path: Path) -> str:

@@ -30,7 +30,8 @@ class CaptureConfig:
     frames: str = "::"
     """Frames to use, as start:stop:stride over the files in the order of their names' numbers."""
     use_masks: bool = True
-    """Use the masks where the capture has them."""
+    """Use the masks where the capture has them; where it has none but a plain backdrop, what
+    differs from that is the subject."""
     use_depth: bool = False
     """Use the depth images where the capture has them (RGB-D)."""
 

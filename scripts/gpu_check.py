@@ -4,7 +4,8 @@
 Parts: parity (values and gradients against `reference`; a field that each backend learnt a little,
 seen by all of them), kernels (ms, samples/s, floors), step (a
 whole training step, its waits for the device), training (60 s of a capture: PSNR, Chamfer, peak
-memory, the checkpoint's picture on every backend). Every part runs in a process of its own, and
+memory, the checkpoint's picture on every backend) and, where asked for, tilings (which tiles suit
+the networks' kernels here). Every part runs in a process of its own, and
 for each backend apart: a kernel that crashes, hangs or loses the device ends that one only. What
 is done is kept, whatever happens later.
 ``--interpret`` runs everything tiny on a CPU, in Triton's interpreter; its times mean nothing.
@@ -26,9 +27,11 @@ from typing import Any
 
 from benchmarking import ROOT
 
-SHARES = {"parity": 0.2, "kernels": 0.3, "step": 0.15, "training": 0.35}
+SHARES = {"parity": 0.2, "kernels": 0.3, "step": 0.15, "training": 0.35, "tilings": 0.35}
 """Parts of the check, and of the time that each may take; what one leaves is the next one's."""
-PARTS = tuple(SHARES)
+OPTIONAL_PARTS = ("tilings",)
+"""Those for whoever tunes the kernels; they run where they are named."""
+PARTS = tuple(part for part in SHARES if part not in OPTIONAL_PARTS)
 SIZES = ("16x1", "16x4", "16x16", "18x1", "18x4", "18x16", "20x1", "20x4", "20x16", "18x8")
 """Rows, as a power of two, and frames; the last is the size that design figures are given for."""
 GRACE = 20.0
@@ -43,8 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     options = parser.parse_args(arguments)
     parts = options.parts.split(",")
-    if unknown := set(parts) - set(PARTS):
-        parser.error(f"--parts: unknown {', '.join(unknown)}; allowed: {', '.join(PARTS)}")
+    if unknown := set(parts) - set(SHARES):
+        parser.error(f"--parts: unknown {', '.join(unknown)}; allowed: {', '.join(SHARES)}")
     if options.interpret:
         os.environ["TRITON_INTERPRET"] = "1"
         if not options.alone:
@@ -61,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         found = check.found
     else:
         found = gathered(options, parts)
-    text = page(found, PARTS)
+    text = page(found, SHARES)
     if options.page and not options.interpret:
         options.page.write_text(text)
     print(text)
@@ -70,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def is_fine(found: dict[str, Any]) -> bool:
     """Returns whether nothing failed and every kernel agrees."""
-    entries = [entry for part in PARTS for entry in found.get(part, [])]
+    entries = [entry for part in SHARES for entry in found.get(part, [])]
     agree = all(entry["agrees"] for entry in found.get("parity", []))
     return agree and not found["errors"] and not any("error" in entry for entry in entries)
 
@@ -89,7 +92,7 @@ def gathered(options: Namespace, parts: Sequence[str]) -> dict[str, Any]:
             errors, missing = own.pop("errors"), own.pop("missing")
             found["errors"] += errors
             found["missing"] += [text for text in missing if text not in found["missing"]]
-            for each in set(PARTS) & set(own):
+            for each in set(SHARES) & set(own):
                 found[each] = found.get(each, []) + own.pop(each)
             found |= own | {"seconds": round(time.monotonic() - begun, 1)}
             _save(options.out, found)
@@ -100,6 +103,8 @@ def _groups(part: str, backends: str) -> list[str]:
     """Returns the backends of each process; plain torch is measured besides."""
     if part == "training":
         return [backends]
+    if part == "tilings":
+        return ["triton"]
     return backends.split(",") + (["reference"] if part == "kernels" else [])
 
 
@@ -210,6 +215,11 @@ class Check:
         entry |= {"samples_per_step": round(samples / n_steps), "waits": _waits(trainer)}
         return entry | {"losses": ", ".join(losses)} | memory(self.device)
 
+    def _tilings(self) -> Iterator[dict[str, Any]]:
+        from benchmarking.gpu_tilings import tilings
+
+        yield from tilings(self.device, self.options.interpret)
+
     def _training(self) -> Iterator[dict[str, Any]]:
         from benchmarking.gpu_training import trained
 
@@ -278,7 +288,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "gpu_check.json")
     parser.add_argument("--page", type=Path, help="where the page goes: docs/gpu.md")
     parser.add_argument("--interpret", action="store_true", help="tiny, on a CPU, interpreted")
-    parser.add_argument("--alone", choices=PARTS, help="one part, in this process")
+    parser.add_argument("--alone", choices=SHARES, help="one part, in this process")
     return parser
 
 

@@ -60,6 +60,17 @@ def test_when_time_is_up_a_part_ends_and_keeps_what_it_has(tmp_path: Path):
     assert len(found["parity"]) == 1
 
 
+@pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
+def test_ways_to_share_the_rows_are_measured_where_asked_for(tmp_path: Path):
+    done, found = check(tmp_path / "found.json", "--interpret", "--parts", "tilings")
+    assert done.returncode == 0 and not found["errors"], found.get("errors", done.stderr)
+    assert [(each["network"], each["n_warps"]) for each in found["tilings"]] == [
+        (name, 4) for name in ("geometry", "geometry", "colour", "colour")
+    ]
+    assert all(0 < each["forward_ms"] < each["both_ms"] for each in found["tilings"])
+    assert "## Tilings" in done.stdout and "tilings" not in PARTS
+
+
 FAULTY = """
 import json, os, sys, time
 part, out = sys.argv[sys.argv.index("--alone") + 1], sys.argv[sys.argv.index("--out") + 1]
@@ -119,7 +130,7 @@ def test_a_kernel_that_fails_or_gives_nan_does_not_agree_and_the_next_is_still_c
 
 def test_an_unknown_part_is_refused(tmp_path: Path):
     done, found = check(tmp_path / "found.json", "--interpret", "--parts", "kernel")
-    assert done.returncode == 2 and "allowed: parity, kernels, step, training" in done.stderr
+    assert done.returncode == 2 and "allowed: parity, kernels, step, training, tilings" in done.stderr
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import reduce
 from itertools import pairwise
 from typing import Any, Literal
@@ -22,16 +23,39 @@ Precision = Literal["float16", "bfloat16", "float32"]
 """Operands of matrix products. float16 resolves positions to 1/4000 of the box, bfloat16 only to
 1/500; float32 is for comparison."""
 
-BLOCK = 16
-"""Rows of a tile: the least that tensor cores take. The compiler shares a product among warps by
-its longer side: tiles are wider than tall, so that each warp has its own columns of every matrix,
-and none is computed twice."""
-_WAVES = 4
-"""Programs on each multiprocessor: two of those that run at once, or less."""
-_DENSE_WAVES, _DENSE_REGISTERS = 6, 168
-"""The same where three run at once, and what registers that leaves to a thread of 128."""
 _HALF_MAX = torch.finfo(torch.float16).max
 _OPERANDS = {"float16": tl.float16, "bfloat16": tl.bfloat16, "float32": tl.float32}
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """How programs share the rows of a frame, and what of a multiprocessor each takes."""
+
+    rows: int = 16
+    """Of a tile: the least that tensor cores take. The compiler shares a product among warps by its
+    longer side: tiles are wider than tall, so that each warp has its own columns of every matrix,
+    and none is computed twice."""
+    n_warps: int = 4
+    """Of a program."""
+    n_registers: int | None = None
+    """Most of a thread; None leaves them to the compiler."""
+    n_waves: int = 4
+    """Programs for each multiprocessor: twice those that run at once, or less."""
+    holds_weights: bool = True
+    """Whether matrices stay in the registers, or come from the cache each time."""
+
+
+def tiling_of(spec: MlpSpec, precision: Precision, is_backward: bool) -> Tiling:
+    """Returns how a network's tiles are shared; measured by ``gpu_check.py --parts tilings``."""
+    # What stays in the registers leaves room for the rest of two hidden layers of 64 neurons.
+    holds_weights = spec.n_weights <= 1 << 13
+    is_wide = max(spec.n_neurons, spec.shapes[0][1]) > 64
+    n_warps = 8 if is_wide or not holds_weights else 4
+    # With so few registers a third program fits on a multiprocessor in the backward pass.
+    is_dense = spec.n_hidden_layers <= 1 and not is_wide
+    if is_dense and precision == "float16" and spec.activation != "softplus":
+        return Tiling(16, n_warps, 168, 6 if is_backward else 4, holds_weights)
+    return Tiling(n_warps=n_warps, holds_weights=holds_weights)
 
 
 def mlp(
@@ -57,35 +81,30 @@ def sloped_mlp(
     return _SlopedMlp.apply(features, others, weights, slices, spec, precision)
 
 
-def launch_options(spec: MlpSpec, n_inputs: int, precision: Precision) -> dict[str, Any]:
+def launch_options(
+    spec: MlpSpec, n_inputs: int, precision: Precision, tiling: Tiling
+) -> dict[str, Any]:
     """Returns the constants that a network's kernels are compiled with.
 
     Args:
         spec: The network.
         n_inputs: Columns of the inputs, padded already or not.
         precision: Operands of the products.
+        tiling: See `tiling_of`.
     """
-    # What stays in the registers leaves room for the rest of two hidden layers of 64 neurons.
-    is_small = spec.n_weights <= 1 << 13
-    is_wide = max(spec.n_neurons, spec.shapes[0][1]) > 64
+    least = 2 * tiling.rows
     widths = (n_inputs, spec.n_neurons, spec.n_outputs)
     return {
-        "WIDTHS": (*widths, *(max(2 * BLOCK, power_of_two(pad_to_16(each))) for each in widths)),
+        "WIDTHS": (*widths, *(max(least, power_of_two(pad_to_16(each))) for each in widths)),
         "LAYERS": spec.n_hidden_layers,
         "ACTIVATION": spec.activation,
         "OPERAND": _OPERANDS[precision],
         "EMULATES": _is_emulated(precision),
-        "BLOCK": _block(),
-        "STAY": is_small,
-        "num_warps": 8 if is_wide or not is_small else 4,
-        "maxnreg": _DENSE_REGISTERS if _is_dense(spec, precision) else None,
+        "BLOCK": _block(tiling),
+        "STAY": tiling.holds_weights,
+        "num_warps": tiling.n_warps,
+        "maxnreg": tiling.n_registers,
     }
-
-
-def _is_dense(spec: MlpSpec, precision: Precision) -> bool:
-    """Whether a third program fits on a multiprocessor in the backward pass, without spilling."""
-    is_small = spec.n_hidden_layers <= 1 and max(spec.n_neurons, spec.shapes[0][1]) <= 64
-    return is_small and precision == "float16" and spec.activation != "softplus"
 
 
 class _Mlp(torch.autograd.Function):
@@ -172,10 +191,9 @@ def _launch_of(
     slices: FrameSlices = ctx.slices
     n_frames = len(slices.frames)
     most = max((end - begin for begin, end in pairwise(slices.offsets)), default=0)
-    is_dense = is_backward and _is_dense(ctx.spec, ctx.precision)
-    waves = _DENSE_WAVES if is_dense else _WAVES
-    n_programs = programs_per_frame(n_frames, most, _block(), device, waves)
-    options = launch_options(ctx.spec, n_inputs, ctx.precision)
+    tiling = tiling_of(ctx.spec, ctx.precision, is_backward)
+    n_programs = programs_per_frame(n_frames, most, _block(tiling), device, tiling.n_waves)
+    options = launch_options(ctx.spec, n_inputs, ctx.precision, tiling)
     return (n_programs, n_frames), on_device(slices.offsets, device), options
 
 
@@ -186,9 +204,9 @@ def _largest(precision: Precision, *gradients: Tensor) -> Tensor:
     return reduce(torch.maximum, (torch.linalg.vector_norm(g, float("inf")) for g in gradients))
 
 
-def _block() -> int:
+def _block(tiling: Tiling) -> int:
     """Returns the rows of a tile; interpreted, a tile takes as long whatever its size."""
-    return 4 * BLOCK if is_interpreted() else BLOCK
+    return 4 * tiling.rows if is_interpreted() else tiling.rows
 
 
 def _is_emulated(precision: Precision) -> bool:

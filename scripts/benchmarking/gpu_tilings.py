@@ -40,7 +40,7 @@ CANDIDATES = (
     Tiling(16, 8, 64, 8),
     Tiling(32, 8, None, 2),
     Tiling(32, 8, 128, 4),
-    Tiling(64, 8, None, 2),
+    Tiling(32, 16, 64, 4),
 )
 SIZE, FRAMES = 1 << 18, 4
 """Rows, and frames that share them."""

@@ -25,7 +25,7 @@ from resfields_ngp.occupancy import OccupancyConfig
 from resfields_ngp.pixels import PixelSource
 from resfields_ngp.rendering import render, render_samples
 from resfields_ngp.schedules import TrainingConfig
-from resfields_ngp.tasks.capture import CaptureTask, held_out_psnr, restore_model
+from resfields_ngp.tasks.capture import CaptureTask, coefficient_pace, held_out_psnr, restore_model
 from resfields_ngp.training import Trainer, TrainingError, fit
 
 OCCUPANCY = OccupancyConfig(
@@ -179,7 +179,9 @@ def test_long_sequences_take_more_frames_a_step():
     config = TrainingConfig()
     assert [config.frames_of_step(n) for n in (1, 12, 25, 60, 100, 300)] == [1, 4, 4, 10, 16, 16]
     assert TrainingConfig(frames_per_batch=6).frames_of_step(300) == 6
-    assert task_of(make_trainer()).coefficient_pace == 1.0
+    assert task_of(make_trainer()).coefficient_pace == coefficient_pace(N_FRAMES) == 1.0
+    paces = [coefficient_pace(n) for n in (1, 24, 54, 96, 1000)]
+    assert paces == pytest.approx([1.0, 1.0, 3.375, 8.0, 8.0])
 
 
 @pytest.mark.parametrize("warmup_steps", [0, 1])

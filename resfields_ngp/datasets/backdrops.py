@@ -20,8 +20,8 @@ MOST_NOISE = 6.0
 LEAST_DIFFERENCE = 4.0
 """Grey levels from which a pixel may be the subject, where the backdrop has no noise."""
 EDGE_SHARE = 0.3
-"""A pixel at the subject's edge shows half of it from this part of its neighbourhood's largest
-difference on, which is larger than that of what it shows."""
+"""A pixel at the edge is taken to be half covered where it differs by this part of the largest
+difference around it: less than a half, for what it shows may differ by less than that neighbour."""
 SPECK = 1e-4
 """Part of a picture below which spots of subject, and holes in it, are noise."""
 

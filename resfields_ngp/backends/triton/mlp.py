@@ -46,7 +46,7 @@ class Tiling:
 
 
 def tiling_of(spec: MlpSpec, precision: Precision, is_backward: bool) -> Tiling:
-    """Returns how a network's tiles are shared; measured by ``gpu_check.py --parts tilings``."""
+    """Returns how a network's rows are shared; ``gpu_check.py --parts tilings`` measures others."""
     # What stays in the registers leaves room for the rest of two hidden layers of 64 neurons.
     holds_weights = spec.n_weights <= 1 << 13
     is_wide = max(spec.n_neurons, spec.shapes[0][1]) > 64

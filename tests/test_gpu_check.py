@@ -130,7 +130,8 @@ def test_a_kernel_that_fails_or_gives_nan_does_not_agree_and_the_next_is_still_c
 
 def test_an_unknown_part_is_refused(tmp_path: Path):
     done, found = check(tmp_path / "found.json", "--interpret", "--parts", "kernel")
-    assert done.returncode == 2 and "allowed: parity, kernels, step, training, tilings" in done.stderr
+    assert done.returncode == 2
+    assert "allowed: parity, kernels, step, training, tilings" in done.stderr
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from sphere_capture import sphere_capture
-from tiny_capture import write_tiny, write_image
+from tiny_capture import write_image, write_tiny
 
 from resfields_ngp.datasets import Capture, CaptureConfig, load_capture
 from resfields_ngp.datasets.backdrops import keyed_masks, with_keyed_masks

@@ -81,7 +81,8 @@ def _keyed(image: np.ndarray, colour: np.ndarray, least: float) -> np.ndarray:
 
 def _without_specks(mask: np.ndarray) -> np.ndarray:
     """Returns a mask without its connected parts that are smaller than a `SPECK`."""
-    labels = np.asarray(ndimage.label(mask, np.ones((3, 3)))[0])
+    labels = np.zeros(mask.shape, np.int32)
+    ndimage.label(mask, np.ones((3, 3)), output=labels)
     sizes = np.bincount(labels.ravel())
     sizes[0] = 0
     return (sizes >= SPECK * mask.size)[labels]

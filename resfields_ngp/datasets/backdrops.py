@@ -1,7 +1,8 @@
 """Masks for captures without any, whose subject stands before a plain backdrop: they are keyed.
 
 A surface the colour of a black backdrop explains what is seen of the backdrop as well as empty
-space does; nothing but the mask tells the two apart.
+space does; nothing but the mask tells the two apart. Where a stage is not plain, ``prepare video``
+takes masks from pictures of it (`prepare.matting`).
 """
 
 from __future__ import annotations

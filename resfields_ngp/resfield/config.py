@@ -31,7 +31,7 @@ class ResFieldConfig:
     """How base and residual meet: base + residual, or base * (1 + residual)."""
     coefficient_rate: float = 1.0
     """Learning rate of the coefficients, in units of `training.network_rate`; above 0. Captures of
-    more than 24 frames learn them faster than that, 4 times from 96 frames on."""
+    more than 24 frames learn them faster than that, 8 times from 96 frames on."""
     coefficient_decay: float = 0.0
     """Weight decay of the coefficients a step, in units of their learning rate (AdamW)."""
 

@@ -21,6 +21,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -98,6 +99,11 @@ class FrameSlices:
     def n_rows(self) -> int:
         """The number of rows of the batch."""
         return self.offsets[-1]
+
+    @property
+    def most_rows(self) -> int:
+        """The most rows that a frame has."""
+        return max((end - begin for begin, end in pairwise(self.offsets)), default=0)
 
     def __iter__(self):
         """Yields ``(i, begin, end)`` of each frame that has rows, i counting distinct frames."""

@@ -75,7 +75,7 @@ class ReferenceBackend(Backend):
         while alive.any():
             index = alive.nonzero()[:, 0]
             points = rays.origins[index] + t[index, None] * rays.directions[index]
-            distance = sample_distances(distances, frames[index], points, distances.shape[1])
+            distance = sample_distances(distances, frames[index], points)
             in_band = distance.abs() <= band
             last = length[index]
             slope = ((distance - before[index]).abs() / last).clamp(1.0 / stretch, 1.0)
@@ -102,7 +102,7 @@ class ReferenceBackend(Backend):
     def interpolate(self, grids, positions, slices):
         """See `Backend.interpolate`."""
         frames = slices.spread(on_device(slices.frames, positions.device))
-        return sample_distances(grids, frames, positions, grids.shape[1])
+        return sample_distances(grids, frames, positions)
 
     def composite(self, alphas, samples, n_rays):
         """See `Backend.composite`; cumulative sums of log(1 - alpha), restarted at each ray."""
@@ -143,8 +143,9 @@ def box_interval(origins: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
     return near, torch.maximum(to_low, to_high).amin(1)
 
 
-def sample_distances(distances: Tensor, frames: Tensor, points: Tensor, resolution: int) -> Tensor:
+def sample_distances(distances: Tensor, frames: Tensor, points: Tensor) -> Tensor:
     """Interpolates each point's frame trilinearly between cell centres, clamped at the border."""
+    resolution = distances.shape[1]
     grid = (points * resolution - 0.5).clamp(0.0, resolution - 1.0)
     low = grid.floor().clamp(max=resolution - 2).long()
     x, y, z = low.unbind(1)

@@ -124,7 +124,7 @@ def near_surface(
     """
     ray_indices, t_starts = found.ray_indices, found.vals - 0.5 * step
     points = rays.origins[ray_indices] + t_starts[:, None] * rays.directions[ray_indices]
-    at = sample_distances(distances, frames[ray_indices], points, distances.shape[1])
+    at = sample_distances(distances, frames[ray_indices], points)
     in_band = at.abs() <= band
     has_entered = _running_count(in_band, ray_indices, rays.n_rays) > 0
     is_solid = _running_count((at < -band) & has_entered, ray_indices, rays.n_rays) > 0

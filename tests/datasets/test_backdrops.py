@@ -68,8 +68,8 @@ def test_a_backdrop_that_changes_across_the_picture_is_not_plain():
 
 def test_a_frame_that_shows_nothing_anywhere_leaves_the_capture_alone():
     capture, _ = spheres()
-    views = [replace(v, images=v.images * np.array([1, 0], np.uint8)[:, None, None, None])
-             for v in capture.views]  # fmt: skip
+    is_seen = np.array([1, 0], np.uint8)[:, None, None, None]
+    views = [replace(view, images=view.images * is_seen) for view in capture.views]
     bare = replace(capture, views=tuple(views))
     assert with_keyed_masks(bare) is bare
 

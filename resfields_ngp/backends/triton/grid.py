@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -115,10 +114,12 @@ def _constants(spec: GridSpec, n_tangents: int) -> dict[str, int]:
 
 def _arguments(positions, coefficients, table, slots, slices: FrameSlices, spec: GridSpec):
     """Returns the launch grid, (levels x tiles of a frame, frames), and the kernels' inputs."""
-    most = max(end - begin for begin, end in pairwise(slices.offsets))
     offsets = on_device(slices.offsets, positions.device)
     arguments = (positions, offsets, coefficients, slots, table, *_levels(spec, positions.device))
-    return (spec.n_levels * n_tiles(most, block_rows(spec)), len(slices.frames)), arguments
+    return (
+        spec.n_levels * n_tiles(slices.most_rows, block_rows(spec)),
+        len(slices.frames),
+    ), arguments
 
 
 @lru_cache(maxsize=16)

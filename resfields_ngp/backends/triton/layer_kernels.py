@@ -127,35 +127,28 @@ def led_on(
     OPERAND: tl.constexpr,
     EMULATES: tl.constexpr,
 ):
-    """Leads a tile's values through the hidden layers; returns them, and the slopes there."""
-    slopes = ()
-    for layer in tl.static_range(LAYERS):
-        matrix = layer_matrix(held, weights, layer, WIDTHS, LAYERS)
-        values, slope, _ = activated(tl.dot(x, matrix, input_precision="ieee"), ACTIVATION)
-        slopes = slopes + (slope,)
-        x = operand(values, OPERAND, EMULATES)
-    return x, slopes
+    """Leads a tile's values through the hidden layers.
 
-
-@triton.jit
-def before_activation(
-    x,
-    held,
-    weights,
-    WIDTHS: tl.constexpr,
-    LAYERS: tl.constexpr,
-    ACTIVATION: tl.constexpr,
-    OPERAND: tl.constexpr,
-    EMULATES: tl.constexpr,
-):
-    """Returns a tile's values before each activation, and as many zeros: the `bends`."""
-    values, bends = (), ()
+    Returns:
+        What the last layer takes; values before each activation; slopes there.
+    """
+    values, slopes = (), ()
     for layer in tl.static_range(LAYERS):
         matrix = layer_matrix(held, weights, layer, WIDTHS, LAYERS)
         values = values + (tl.dot(x, matrix, input_precision="ieee"),)
+        outputs, slope, _ = activated(values[layer], ACTIVATION)
+        slopes = slopes + (slope,)
+        x = operand(outputs, OPERAND, EMULATES)
+    return x, values, slopes
+
+
+@triton.jit
+def no_bends(values, LAYERS: tl.constexpr):
+    """Returns zeros in the shapes of a tile's values before each activation."""
+    bends = ()
+    for layer in tl.static_range(LAYERS):
         bends = bends + (tl.zeros_like(values[layer]),)
-        x = operand(activated(values[layer], ACTIVATION)[0], OPERAND, EMULATES)
-    return values, bends
+    return bends
 
 
 @triton.jit

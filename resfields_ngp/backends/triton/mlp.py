@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import reduce
-from itertools import pairwise
 from typing import Any, Literal
 
 import torch
@@ -190,9 +189,9 @@ def _launch_of(
     """
     slices: FrameSlices = ctx.slices
     n_frames = len(slices.frames)
-    most = max((end - begin for begin, end in pairwise(slices.offsets)), default=0)
     tiling = tiling_of(ctx.spec, ctx.precision, is_backward)
-    n_programs = programs_per_frame(n_frames, most, _block(tiling), device, tiling.n_waves)
+    sides = (slices.most_rows, _block(tiling))
+    n_programs = programs_per_frame(n_frames, *sides, device, tiling.n_waves)
     options = launch_options(ctx.spec, n_inputs, ctx.precision, tiling)
     return (n_programs, n_frames), on_device(slices.offsets, device), options
 

@@ -11,12 +11,12 @@ import triton.language as tl
 
 from .layer_kernels import (
     add_sums,
-    before_activation,
     gradient_scale,
     layer_matrix,
     led_back,
     led_on,
     load_matrices,
+    no_bends,
     no_sums,
     operand,
     part_at,
@@ -68,7 +68,7 @@ def mlp_forward(
         targets = outputs + row * ((1 + D) * WIDTHS[2])
         rows = (end - row).to(tl.int32)
         x = _input(sources, rows, 0, D, WIDTHS, OPERAND, EMULATES, BLOCK)
-        x, slopes = led_on(x, held, own, WIDTHS, LAYERS, ACTIVATION, OPERAND, EMULATES)
+        x, _, slopes = led_on(x, held, own, WIDTHS, LAYERS, ACTIVATION, OPERAND, EMULATES)
         at, inside = part_at(rows, 0, D, WIDTHS[2], WIDTHS[5], BLOCK)
         matrix = layer_matrix(held, own, LAYERS, WIDTHS, LAYERS)
         tl.store(targets + at, tl.dot(x, matrix, input_precision="ieee"), mask=inside)
@@ -122,9 +122,8 @@ def mlp_backward(
         slopes = gradients + row * ((1 + D) * WIDTHS[2])
         targets = grad_jets + row * ((1 + D) * WIDTHS[0])
         x = _input(sources, rows, 0, D, WIDTHS, OPERAND, EMULATES, BLOCK)
-        values, bends = before_activation(
-            x, held, own, WIDTHS, LAYERS, ACTIVATION, OPERAND, EMULATES
-        )
+        _, values, _ = led_on(x, held, own, WIDTHS, LAYERS, ACTIVATION, OPERAND, EMULATES)
+        bends = no_bends(values, LAYERS)
         if D > 0:
             part = 1
             while part < 1 + D:

@@ -6,8 +6,6 @@ have no other size. A march into a fixed number of rows waits for nothing.
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import torch
 from torch import Tensor
 
@@ -63,8 +61,7 @@ class _Walk:
         self._inputs = (origins, directions, frames, self.offsets, distances.contiguous(), starts)
         self._numbers = (distances.shape[1], *lengths)
         self._has_jitter = jitter is not None
-        most = max((end - begin for begin, end in pairwise(rays.slices.offsets)), default=0)
-        self._grid = (n_tiles(most, BLOCK), len(rays.slices.frames))
+        self._grid = (n_tiles(rays.slices.most_rows, BLOCK), len(rays.slices.frames))
 
     def counted(self) -> Tensor:
         """Returns (R,) how many samples each ray has."""
@@ -128,9 +125,8 @@ def interpolate(grids: Tensor, positions: Tensor, slices: FrameSlices) -> Tensor
     device = positions.device
     values = positions.new_empty(positions.shape[0])
     places = (on_device(slices.frames, device), on_device(slices.offsets, device))
-    most = max((end - begin for begin, end in pairwise(slices.offsets)), default=0)
     tensors = (grids.contiguous(), positions.detach().contiguous(), *places, values)
-    grid = (n_tiles(most, BLOCK), len(slices.frames))
+    grid = (n_tiles(slices.most_rows, BLOCK), len(slices.frames))
     launch(ray_kernels.interpolate, grid, *tensors, grids.shape[1], BLOCK=BLOCK)
     return values
 

@@ -13,13 +13,13 @@ import triton.language as tl
 
 from .layer_kernels import (
     add_sums,
-    before_activation,
     gradient_scale,
     layer_matrix,
     led_back,
     led_on,
     load_matrices,
     matrix_at,
+    no_bends,
     no_sums,
     operand,
     part_at,
@@ -98,7 +98,7 @@ def sloped_forward(
         own_features, own_others = features + row * (4 * N_FEATURES), others + row * (4 * n_others)
         sources = (own_features, own_others, rows)
         x = _values(*sources, N_FEATURES, WIDTHS, OPERAND, EMULATES, BLOCK)
-        x, slopes = led_on(x, held, own, WIDTHS, LAYERS, ACTIVATION, OPERAND, EMULATES)
+        x, _, slopes = led_on(x, held, own, WIDTHS, LAYERS, ACTIVATION, OPERAND, EMULATES)
         at, inside = part_at(rows, 0, 0, WIDTHS[2], WIDTHS[5], BLOCK)
         matrix = layer_matrix(held, own, LAYERS, WIDTHS, LAYERS)
         last = tl.dot(x, matrix, input_precision="ieee")
@@ -213,9 +213,8 @@ def sloped_backward(
             rows,
         )
         x = _values(*sources, N_FEATURES, WIDTHS, OPERAND, EMULATES, BLOCK)
-        values, bends = before_activation(
-            x, held, own, WIDTHS, LAYERS, ACTIVATION, OPERAND, EMULATES
-        )
+        _, values, _ = led_on(x, held, own, WIDTHS, LAYERS, ACTIVATION, OPERAND, EMULATES)
+        bends = no_bends(values, LAYERS)
         part = 0
         while part < tl.minimum(rows, 1):  # once: without a loop slopes are kept, and spill
             tangents = _pulled(*sources, pulls + row * 3, factor, N_FEATURES, WIDTHS, BLOCK)

@@ -41,6 +41,9 @@ CANDIDATES = (
     Tiling(32, 8, None, 2),
     Tiling(32, 8, 128, 4),
     Tiling(32, 16, 64, 4),
+    Tiling(64, 4, None, 4, is_tall=True),
+    Tiling(64, 4, 168, 6, is_tall=True),
+    Tiling(128, 8, None, 2, is_tall=True),
 )
 SIZE, FRAMES = 1 << 18, 4
 """Rows, and frames that share them."""

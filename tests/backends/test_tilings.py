@@ -18,7 +18,13 @@ SLICES = FrameSlices((0, 2, 1), (0, 70, 70, 333))
 
 
 @pytest.mark.parametrize(
-    "tiling", [Tiling(16, 8, 80, 6), Tiling(32, 8), Tiling(64, 4, holds_weights=False)]
+    "tiling",
+    [
+        Tiling(16, 8, 80, 6),
+        Tiling(32, 8),
+        Tiling(64, 4, holds_weights=False),
+        Tiling(64, 4, is_tall=True),
+    ],
 )
 def test_kernels_agree_with_any_tiling(tiling: Tiling, monkeypatch):
     monkeypatch.setattr(MLP, "tiling_of", lambda *_: tiling)

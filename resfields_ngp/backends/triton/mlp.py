@@ -31,9 +31,7 @@ class Tiling:
     """How programs share the rows of a frame, and what of a multiprocessor each takes."""
 
     rows: int = 16
-    """Of a tile: the least that tensor cores take. The compiler shares a product among warps by its
-    longer side: tiles are wider than tall, so that each warp has its own columns of every matrix,
-    and none is computed twice."""
+    """Of a tile: the least that tensor cores take."""
     n_warps: int = 4
     """Of a program."""
     n_registers: int | None = None
@@ -42,6 +40,10 @@ class Tiling:
     """Programs for each multiprocessor: twice those that run at once, or less."""
     holds_weights: bool = True
     """Whether matrices stay in the registers, or come from the cache each time."""
+    is_tall: bool = False
+    """Whether a warp has rows of its own, of which there are to be 16 for each, with all columns:
+    then warps do not wait for one another between layers, but a thread holds four times as much.
+    Otherwise a warp has columns of its own. The compiler shares products by their longer side."""
 
 
 def tiling_of(spec: MlpSpec, precision: Precision, is_backward: bool) -> Tiling:
@@ -91,7 +93,7 @@ def launch_options(
         precision: Operands of the products.
         tiling: See `tiling_of`.
     """
-    least = 2 * tiling.rows
+    least = 16 if tiling.is_tall else 2 * tiling.rows
     widths = (n_inputs, spec.n_neurons, spec.n_outputs)
     return {
         "WIDTHS": (*widths, *(max(least, power_of_two(pad_to_16(each))) for each in widths)),

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from .records import ModelSpace, check_shape
+from .model_space import ModelSpace
+from .records import check_shape
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from .datasets.base import Capture, View
+from .model_space import ModelSpace
 from .pixels import N_CANDIDATES, bounding_boxes, ray_matrices
-from .records import Batch, FrameSlices, ModelSpace, Rays
+from .records import Batch, FrameSlices, Rays
 from .transfers import on_device
 
 _SUBJECT, _DOUBT = 1, 2

@@ -8,7 +8,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from .backends.base import Backend, MlpSpec, side_by_side
+from .backends.base import Backend
+from .backends.specs import MlpSpec, side_by_side
 from .encoders import ENCODERS, AnyEncoderConfig, Encoder
 from .heads import HEADS, AnyHeadConfig, Head, RadianceHead, SurfaceHead
 from .heads.base import Outputs

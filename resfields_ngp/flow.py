@@ -20,8 +20,9 @@ from .backends.base import Backend
 from .config_tree import ConfigError
 from .field import TimeField
 from .mesh import Mesh
+from .model_space import ModelSpace
 from .motion import MOTIONS, Motion, MotionConfig, MotionNetworkConfig, jets
-from .records import FrameSlices, ModelSpace
+from .records import FrameSlices
 from .resfield import ResFieldConfig
 
 FLOW_MOTIONS = ("offset", "se3", "invertible", "dct")

@@ -11,9 +11,9 @@ from .cameras import Cameras, look_at
 from .flow import FlowField, advected
 from .flow_scores import distances
 from .mesh import Mesh
+from .model_space import ModelSpace
 from .pictures import write_png
 from .rasterising import rasterise, shaded
-from .records import ModelSpace
 
 N_COLUMNS = 5
 WORST = 0.05

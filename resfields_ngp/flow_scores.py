@@ -8,7 +8,7 @@ import numpy as np
 from rich.table import Table
 
 from .flow import FlowField, RidingPoints, advected, retraced
-from .records import ModelSpace
+from .model_space import ModelSpace
 
 Scores = dict[str, float]
 

@@ -11,8 +11,8 @@ from scipy import ndimage
 from .carving import Silhouette, carve, close_mask, make_silhouette
 from .datasets.base import Capture, CaptureError
 from .hull_faults import check_not_inverted, explain_empty, normalised_bounds
+from .model_space import ModelSpace
 from .ranges import check_ranges
-from .records import ModelSpace
 
 _PLACING_RESOLUTION = 64
 _WORTH_FOLLOWING = 0.97  # a box less than 3 % smaller is not worth moving features about

@@ -7,7 +7,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from .backends.base import Backend, MlpSpec
+from .backends.base import Backend
+from .backends.specs import MlpSpec
 from .records import FrameSlices, between_frames
 from .resfield import ResFieldConfig, residual_weights
 from .sharing import shared

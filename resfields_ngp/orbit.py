@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from .cameras import Cameras, look_at
-from .records import ModelSpace
+from .model_space import ModelSpace
 
 
 def orbit(

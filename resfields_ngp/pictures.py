@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from .cameras import Cameras
-from .records import ModelSpace
+from .model_space import ModelSpace
 from .video_files import write_mp4
 from .writing import write_whole
 

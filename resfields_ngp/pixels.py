@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from .datasets.base import Capture, View
-from .records import Batch, FrameSlices, ModelSpace, Rays
+from .model_space import ModelSpace
+from .records import Batch, FrameSlices, Rays
 
 _BORDER = 8
 """Pixels around the subject's bounding box that still count as near it."""

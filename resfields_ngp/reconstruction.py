@@ -19,13 +19,14 @@ from .backends import Backend, open_backend
 from .device_pixels import DevicePixels
 from .field import Field
 from .hull import Hull, build_hull, with_doubts
+from .model_space import ModelSpace
 from .occupancy import Occupancy
 from .outline_fitting import OutlinesAt
 from .outlines import Outline, mask_outlines, stored_outlines
 from .pixels import PixelSource, outline_odds
-from .records import ModelSpace
 from .tasks.capture import CaptureTask, restore_model
-from .training import Progress, Trainer, train_task
+from .trainer import Trainer
+from .training import Progress, train_task
 
 if TYPE_CHECKING:
     from .config import Config

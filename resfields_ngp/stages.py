@@ -76,7 +76,8 @@ def train(
 
 def fit(config: ScheduleConfig, task: Task, run: RunFolder, resume: bool) -> int:
     """Trains a task; returns the exit code, above 0 where training was stopped."""
-    from .training import Trainer, train_task
+    from .trainer import Trainer
+    from .training import train_task
 
     trainer = Trainer(config, task)
     train = partial(train_task, trainer, run)

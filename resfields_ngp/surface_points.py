@@ -11,7 +11,8 @@ from torch import Tensor
 from trimesh.triangles import closest_point
 
 from .mesh import Mesh, face_areas
-from .records import FrameSlices, ModelSpace
+from .model_space import ModelSpace
+from .records import FrameSlices
 from .signed_distances import MeshDistance
 
 N_DRAWN = 40_000

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .field import SurfaceField
-from .records import ModelSpace
+from .model_space import ModelSpace
 
 
 @dataclass(frozen=True)

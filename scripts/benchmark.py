@@ -71,7 +71,7 @@ def ablation(options: Namespace, settings: Settings) -> None:
     from benchmarking.measuring import budget, capture_at
     from benchmarking.results import Ledger
 
-    chosen = _split(options.only) or list(VARIANTS)
+    chosen = [name.strip() for name in options.only.split(",") if name.strip()] or list(VARIANTS)
     unknown = [name for name in chosen if name not in VARIANTS]
     if unknown:
         raise ValueError(f'--only: no variant "{unknown[0]}" (allowed: {", ".join(VARIANTS)})')
@@ -127,29 +127,15 @@ def silhouettes(options: Namespace, settings: Settings) -> None:
 
 def prepare(options: Namespace, settings: Settings) -> None:
     """Prepares a capture of meshes: seconds, and agreement with a given capture of the same."""
-    from benchmarking.preparing import agreement, describe_preparing, prepared, write_dancer
+    from benchmarking.preparing import describe_preparing, measured_preparation, write_dancer
     from benchmarking.results import Ledger
 
-    from resfields_ngp.prepare.workers import count_workers
-
-    name = options.sequence.stem if options.sequence else "dancer"
-    out = options.out / f"{name}_capture"
-    given = {"rig.size": str(options.size), "picture.samples": "4", "rig.views": "9", **settings}
     sequence = options.sequence
     if sequence is None:
-        raw = options.out / "dancer_raw"
-        sequence = write_dancer(raw, options.frames, options.triangles)
-    given["sequence.path"] = str(sequence)
-    if options.capture is not None:
-        given["rig.path"] = str(options.capture)
-    seconds = prepared(given, out, options.workers)
-    row = {"sequence": sequence.stem, "seconds": round(seconds, 1), "settings": settings}
-    row |= {"frames": len(list((out / "cam_test" / "rgb").glob("*.png")))}
-    row |= {"cameras": len(list(out.glob("*/rgb"))), "size": options.size}
-    row |= {"samples": given["picture.samples"], "workers": count_workers(options.workers)}
-    if options.capture is not None:
-        row |= {"size": None, **agreement(out, options.capture)}
-    _finish(Ledger(options.table, describe_preparing), [row])
+        sequence = write_dancer(options.out / "dancer_raw", options.frames, options.triangles)
+    given = {"rig.size": str(options.size), **settings}
+    row = measured_preparation(sequence, options.capture, given, options.out, options.workers)
+    _finish(Ledger(options.table, describe_preparing), [{**row, "settings": settings}])
 
 
 def video(options: Namespace, settings: Settings) -> None:
@@ -269,11 +255,7 @@ def _add_fits(verbs: Any) -> None:
     """Adds the commands whose rows share one page of results."""
     known = {
         video: ("video file, folder of images or .npy", 60, "residuals"),
-        sdf: (
-            ".anime file or folder of meshes, or synthetic, which is written first",
-            60,
-            "residuals",
-        ),
+        sdf: (".anime file, folder of meshes, or synthetic, written first", 60, "residuals"),
         flow: (".anime file, or folder of meshes that correspond", 60, "all"),
         radiance: ("folder of the capture, or synthetic, which is written first", 180, "neus;nerf"),
     }
@@ -307,10 +289,6 @@ def _add_budget(verb: argparse.ArgumentParser, seconds: float) -> None:
 def _add_runs(verb: argparse.ArgumentParser, folder: Path) -> None:
     help_text = f"folder of the runs ({folder.relative_to(ROOT)})"
     verb.add_argument("--out", type=Path, default=folder, help=help_text)
-
-
-def _split(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def _numbers(text: str) -> list[int]:

@@ -184,7 +184,8 @@ class Check:
         import torch
         from benchmarking.gpu_training import trainer_on
 
-        from resfields_ngp.training import Trainer, compile_kernels
+        from resfields_ngp.trainer import Trainer
+        from resfields_ngp.training import compile_kernels
 
         for backend in self.backends:
             if self.device.type == "cuda":

@@ -144,7 +144,7 @@ def _resumed(run_path: Path, backend: str, fraction: float, watch: Any) -> tuple
     from resfields_ngp.pixels import PixelSource
     from resfields_ngp.run_folder import RunFolder
     from resfields_ngp.tasks.capture import CaptureTask
-    from resfields_ngp.training import Trainer
+    from resfields_ngp.trainer import Trainer
 
     run = RunFolder.open(run_path)
     found = run.latest_checkpoint()

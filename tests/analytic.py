@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from resfields_ngp.cameras import Cameras, look_at
-from resfields_ngp.records import ModelSpace
+from resfields_ngp.model_space import ModelSpace
 
 
 class SphereField:

@@ -16,8 +16,9 @@ from resfields_ngp.field import Field, NetworkConfig
 from resfields_ngp.heads import Head, NerfConfig, NeusConfig, NeusHead
 from resfields_ngp.heads.base import Outputs
 from resfields_ngp.hull import Hull
+from resfields_ngp.model_space import ModelSpace
 from resfields_ngp.occupancy import Occupancy, OccupancyConfig
-from resfields_ngp.records import FrameSlices, ModelSpace
+from resfields_ngp.records import FrameSlices
 from resfields_ngp.resfield import ResFieldConfig
 
 N_FRAMES = 3

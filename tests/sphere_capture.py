@@ -8,7 +8,7 @@ import numpy as np
 
 from resfields_ngp.cameras import Cameras, look_at
 from resfields_ngp.datasets.base import Capture, View
-from resfields_ngp.records import ModelSpace
+from resfields_ngp.model_space import ModelSpace
 
 SIZE = 96
 FOCAL = 120.0

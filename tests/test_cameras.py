@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from resfields_ngp.cameras import Cameras, decompose_projection, look_at
-from resfields_ngp.records import ModelSpace
+from resfields_ngp.model_space import ModelSpace
 
 WIDTH, HEIGHT = 160, 120
 

@@ -20,7 +20,7 @@ from resfields_ngp.hull import (
     smooth_path,
     with_doubts,
 )
-from resfields_ngp.records import ModelSpace
+from resfields_ngp.model_space import ModelSpace
 
 CENTRE = np.array([0.15, -0.1, 0.2])
 RADIUS = 0.4

@@ -41,7 +41,7 @@ from resfields_ngp.schedules import TrainingConfig
 from resfields_ngp.step import render_step
 from resfields_ngp.tasks.base import Task
 from resfields_ngp.tasks.capture import CaptureTask
-from resfields_ngp.training import Trainer, differentiate
+from resfields_ngp.trainer import Trainer, differentiate
 from resfields_ngp.transfers import MovingFrames, on_device
 
 CPU = torch.device("cpu")

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from resfields_ngp.model_space import ModelSpace
 from resfields_ngp.records import (
     FrameSlices,
-    ModelSpace,
     between_frames,
     check_shape,
     frame_time,

@@ -3,7 +3,6 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
-from dataclasses import replace
 
 import pytest
 import torch
@@ -11,87 +10,17 @@ from ball_scene import (
     N_FRAMES,
     SHARP,
     ball_capture,
-    ball_occupancy,
     ball_space,
     seeded,
-    small_field,
 )
+from ball_training import make_trainer, parameters, run_fit, task_of
 
 from resfields_ngp import training
-from resfields_ngp.backends import Backend, open_backend
-from resfields_ngp.backends.reference import ReferenceBackend
-from resfields_ngp.losses import LossConfig
-from resfields_ngp.occupancy import OccupancyConfig
 from resfields_ngp.pixels import PixelSource
 from resfields_ngp.rendering import render, render_samples
 from resfields_ngp.schedules import TrainingConfig
-from resfields_ngp.tasks.capture import CaptureTask, coefficient_pace, held_out_psnr, restore_model
-from resfields_ngp.training import Trainer, TrainingError, fit
-
-OCCUPANCY = OccupancyConfig(
-    band=4.0, min_band=0.25, step=1.0, min_step=0.002, max_step=0.03, stretch=2.0, refresh_every=2
-)
-LOSSES = LossConfig(1.0, "l1", 0.1, 0.1, 1.0, 0.1, 0.0, 0.0)
-SETTINGS = {
-    "seconds": 0.0,
-    "steps": 6,
-    "frames_per_batch": 2,
-    "samples_per_batch": 512,
-    "max_rays": 64,
-    "foreground": 0.5,
-    "warmup_steps": 0,
-    "warmup_points": 64,
-    "grid_rate": 0.01,
-    "network_rate": 0.003,
-    "final_rate": 0.1,
-    "checkpoint_every": 100,
-    "seed": 0,
-}
-
-
-class StandInRun:
-    """Keeps in memory what a run folder would hold."""
-
-    def __init__(self) -> None:
-        self.steps: list[int] = []
-        self.metrics: list[dict] = []
-
-    def append_metrics(self, values: dict) -> None:
-        self.metrics.append(values)
-
-    def save_checkpoint(self, step: int, tensors: dict, state: dict) -> None:
-        self.steps.append(step)
-
-
-def make_trainer(
-    backend: str | Backend = "cpu",
-    head: str = "neus",
-    has_masks: bool = True,
-    losses: LossConfig = LOSSES,
-    **settings,
-) -> Trainer:
-    capture = ball_capture()
-    source = PixelSource(capture, ball_space(), capture.views)
-    source.has_masks = has_masks
-    opened = open_backend(backend, "cpu") if isinstance(backend, str) else backend
-    field = small_field(opened, head)
-    config = TrainingConfig(**(SETTINGS | settings))
-    occupancy = ball_occupancy(OCCUPANCY, has_masks)
-    return Trainer(config, CaptureTask(config, losses, field, occupancy, source, N_FRAMES))
-
-
-def task_of(trainer: Trainer) -> CaptureTask:
-    assert isinstance(trainer.task, CaptureTask)
-    return trainer.task
-
-
-def run_fit(trainer: Trainer, **options) -> tuple[bool, StandInRun]:
-    run = StandInRun()
-    return fit(trainer, run, **options), run  # pyright: ignore[reportArgumentType]
-
-
-def parameters(trainer: Trainer) -> dict[str, torch.Tensor]:
-    return {name: value.clone() for name, value in trainer.task.field.state_dict().items()}
+from resfields_ngp.tasks.capture import coefficient_pace, held_out_psnr, restore_model
+from resfields_ngp.trainer import TrainingError
 
 
 @pytest.mark.parametrize("head", ["neus", "nerf"])
@@ -260,78 +189,3 @@ def test_budgets_and_counts_out_of_range_are_refused():
         TrainingConfig(frames_per_batch=-1)
     with pytest.raises(ValueError, match=r"training\.max_rays is -1; allowed: 0 or more"):
         TrainingConfig(max_rays=-1)
-
-
-class AsynchronousBackend(ReferenceBackend):
-    """Stands in for a GPU backend: no number is read within a step but the march's."""
-
-    is_asynchronous = True
-    step_samples = 3000
-
-
-def test_an_asynchronous_backend_trains_the_same_field_up_to_samples_that_hardly_count():
-    # Albedos are compared at as many random places as count, which sets later draws apart.
-    losses = replace(LOSSES, albedo=0.0)
-    backends = (AsynchronousBackend(), ReferenceBackend())
-    trainers = [make_trainer(backend, losses=losses) for backend in backends]
-    results = [run_fit(trainer)[1].metrics[-1] for trainer in trainers]
-    for name, value in results[1]["losses"].items():
-        assert results[0]["losses"][name] == pytest.approx(value, rel=0.05, abs=1e-3), name
-
-
-def test_without_a_size_in_the_settings_the_backend_says_how_many_samples():
-    trainer = make_trainer(AsynchronousBackend(), samples_per_batch=0, max_rays=0)
-    assert (task_of(trainer).n_samples, task_of(trainer).max_rays) == (3000, 3000)
-    assert task_of(make_trainer(samples_per_batch=0)).n_samples == 16384
-    assert task_of(make_trainer(samples_per_batch=70)).n_samples == 70
-
-
-class Overflowing(torch.autograd.Function):
-    """As half precision on the way back: a finite loss, an infinite gradient."""
-
-    @staticmethod
-    def forward(ctx, values):
-        return values.clone()
-
-    @staticmethod
-    def backward(ctx, gradients):  # pyright: ignore[reportIncompatibleMethodOverride]
-        return gradients * math.inf
-
-
-def test_a_step_whose_gradient_alone_is_lost_leaves_the_parameters_alone(monkeypatch):
-    trainer = make_trainer(AsynchronousBackend(), steps=60)
-    trainer.advance()
-    before = parameters(trainer)
-    with monkeypatch.context() as patched:
-        patched.setattr(
-            "resfields_ngp.step.colour_loss", lambda rgbs, *_: Overflowing.apply(rgbs).mean()
-        )
-        trainer.advance()
-        for name, value in parameters(trainer).items():
-            assert name == "trained" or torch.equal(value, before[name]), name
-    trainer.advance()  # the next one counts again
-    assert any(not torch.equal(value, before[name]) for name, value in parameters(trainer).items())
-    monkeypatch.setattr(
-        "resfields_ngp.step.colour_loss", lambda rgbs, *_: Overflowing.apply(rgbs).mean()
-    )
-    with pytest.raises(TrainingError, match="step 40: no gradient was finite for 20 steps"):
-        for _ in range(50):
-            trainer.advance()
-
-
-def test_a_lost_step_on_an_asynchronous_backend_leaves_the_parameters_alone(monkeypatch):
-    trainer = make_trainer(AsynchronousBackend(), steps=30)
-    for _ in range(3):
-        trainer.advance()
-    before = parameters(trainer)
-
-    def lose(*_: object) -> torch.Tensor:
-        return torch.tensor(float("nan"), requires_grad=True)
-
-    monkeypatch.setattr("resfields_ngp.step.colour_loss", lose)
-    with pytest.raises(TrainingError, match="the colour loss is nan"):
-        for _ in range(25):
-            trainer.advance()
-    assert trainer.step_count == 20  # where somebody looks next
-    for name, value in parameters(trainer).items():
-        assert name == "trained" or torch.equal(value, before[name]), name

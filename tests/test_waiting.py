@@ -39,7 +39,7 @@ from resfields_ngp.schedules import TrainingConfig
 from resfields_ngp.step import hull_step
 from resfields_ngp.surface_losses import Place, silhouette
 from resfields_ngp.tasks.capture import CaptureTask
-from resfields_ngp.training import Trainer
+from resfields_ngp.trainer import Trainer
 from resfields_ngp.transfers import Follower
 
 os.environ["TRITON_INTERPRET"] = "1"  # before anything imports triton

@@ -7,7 +7,8 @@ import logging
 
 import torch
 
-from .base import Backend, BackendUnavailable, GridSpec, MlpSpec
+from .base import Backend, BackendUnavailable
+from .specs import GridSpec, MlpSpec
 
 BACKENDS: dict[str, str] = {
     "reference": "reference.ReferenceBackend",

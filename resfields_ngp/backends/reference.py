@@ -11,7 +11,8 @@ from torch.nn import functional
 
 from ..records import FrameSlices, Samples
 from ..transfers import on_device
-from .base import ACTIVATION_SHARPNESS, PRIMES, Activation, Backend, GridSpec, pad_inputs
+from .base import Backend
+from .specs import ACTIVATION_SHARPNESS, PRIMES, Activation, GridSpec, pad_inputs
 
 _CORNERS = [(i & 1, i >> 1 & 1, i >> 2 & 1) for i in range(8)]  # the first 4 for two axes
 

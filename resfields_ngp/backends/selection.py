@@ -10,7 +10,8 @@ from functools import cache
 import torch
 
 from ..records import FrameSlices
-from .base import Backend, BackendUnavailable, GridSpec, MlpSpec
+from .base import Backend, BackendUnavailable
+from .specs import GridSpec, MlpSpec
 
 N_ROWS, N_FRAMES, N_TANGENTS = 1 << 17, 4, 3
 """What is measured: the kernels of a training step of this size."""

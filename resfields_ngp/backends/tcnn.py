@@ -27,9 +27,10 @@ from torch.func import functional_call
 from ..doctor import nerfacc_line, tinycudann_line
 from ..records import FrameSlices, Samples
 from ..transfers import on_device
-from .base import Backend, BackendUnavailable, GridSpec, MlpSpec
+from .base import Backend, BackendUnavailable
 from .half import GradientScaling
 from .reference import ReferenceBackend, box_interval
+from .specs import GridSpec, MlpSpec
 from .tcnn_layout import (
     beside,
     boxes,

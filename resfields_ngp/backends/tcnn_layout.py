@@ -12,8 +12,9 @@ from torch import Tensor
 
 from ..records import FrameSlices, Rays, Samples
 from ..transfers import on_device
-from .base import BackendUnavailable, GridSpec, MlpSpec
+from .base import BackendUnavailable
 from .reference import sample_distances
+from .specs import GridSpec, MlpSpec
 
 GRANULARITY = 256
 """Rows of a launch are a multiple of this (`BATCH_SIZE_GRANULARITY`)."""

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from ..backends.base import GridSpec
+from ..backends.specs import GridSpec
 from ..ranges import check_ranges
 from ..records import between_frames
 from ..resfield import ResFieldConfig, TimeCoefficients

@@ -8,7 +8,7 @@ from typing import Literal
 
 import torch
 
-from ..backends.base import GridSpec
+from ..backends.specs import GridSpec
 from ..ranges import check_ranges
 from .hash_grid import Grid, HashGrid, HashGrid4D, check_grid, grid_spec
 

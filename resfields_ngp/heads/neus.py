@@ -14,7 +14,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from ..backends.base import Backend, MlpSpec
+from ..backends.base import Backend
+from ..backends.specs import MlpSpec
 from ..encoders import harmonic_quadrics, spherical_harmonics
 from ..mlp import ResFieldMlp
 from ..ranges import check_ranges

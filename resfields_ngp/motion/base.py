@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..backends.base import Backend, MlpSpec
+from ..backends.base import Backend
+from ..backends.specs import MlpSpec
 from ..encoders import HashGrid, HashGridConfig
 from ..mlp import ResFieldMlp
 from ..ranges import check_ranges, check_width

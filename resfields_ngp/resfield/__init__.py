@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..backends.base import MlpSpec
+from ..backends.specs import MlpSpec
 from .coefficients import (
     AttentionCoefficients,
     TimeCoefficients,

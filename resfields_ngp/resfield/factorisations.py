@@ -13,7 +13,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from ..backends.base import ACTIVATION_SHARPNESS
+from ..backends.specs import ACTIVATION_SHARPNESS
 from ..config_tree import ConfigError
 from .coefficients import AttentionCoefficients, TimeCoefficients, segment_weights
 from .weights import ResidualWeights

@@ -8,7 +8,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from ..backends.base import MlpSpec
+from ..backends.specs import MlpSpec
 from ..config_tree import ConfigError
 from .config import ResFieldConfig
 

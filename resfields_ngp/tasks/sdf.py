@@ -16,7 +16,8 @@ from ..field import NetworkConfig, SurfaceField
 from ..heads import SdfConfig
 from ..losses import distance_loss
 from ..meshing import MeshingConfig, export_meshes
-from ..records import ModelSpace, StepResult
+from ..model_space import ModelSpace
+from ..records import StepResult
 from ..resfield import ResFieldConfig
 from ..run_folder import RunFolder
 from ..schedules import ScheduleConfig

@@ -17,7 +17,7 @@ from resfields_ngp.records import Rays
 from resfields_ngp.rendering import render
 from resfields_ngp.tasks.base import Task
 from resfields_ngp.tasks.capture import CaptureTask, restore_model
-from resfields_ngp.training import Trainer
+from resfields_ngp.trainer import Trainer
 
 from . import ROOT
 from .gpu_report import memory

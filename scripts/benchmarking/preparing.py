@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -22,13 +24,34 @@ from .results import Row, machine_line, markdown_table
 AGREEMENT = ("mask_iou", "worst_mask_iou", "colour_error", "depth_error_p99")
 
 
-def prepared(settings: dict[str, str], out: Path, workers: int) -> float:
-    """Prepares a capture from scratch and returns the seconds it took."""
-    config = apply_table(PrepareConfig(), nested(settings), "settings")
+def measured_preparation(
+    sequence: Path, capture: Path | None, settings: Mapping[str, Any], folder: Path, workers: int
+) -> Row:
+    """Prepares a capture from scratch, from four rays a pixel and nine cameras unless told.
+
+    Args:
+        sequence: Meshes.
+        capture: One of the same meshes to agree with, whose cameras are taken.
+        settings: Of `PrepareConfig`, by dotted name.
+        folder: Where the capture is written, in a folder of its own.
+        workers: Processes; 0 takes all cores.
+
+    Returns:
+        Seconds, what was drawn, and where there is a capture the agreement with it.
+    """
+    given = {"picture.samples": "4", "rig.views": "9", **settings, "sequence.path": str(sequence)}
+    if capture is not None:
+        given["rig.path"] = str(capture)
+    out = folder / f"{sequence.stem}_capture"
+    config = apply_table(PrepareConfig(), nested(given), "settings")
     working = Working(count_workers(workers), counting, lambda: False, stages.say)
     begun = time.perf_counter()
     prepare_meshes(config, out, True, working)
-    return time.perf_counter() - begun
+    row = {"sequence": sequence.stem, "seconds": round(time.perf_counter() - begun, 1)}
+    row |= {"frames": len(list((out / "cam_test" / "rgb").glob("*.png")))}
+    row |= {"cameras": len(list(out.glob("*/rgb"))), "size": int(given["rig.size"])}
+    row |= {"samples": given["picture.samples"], "workers": working.n_workers}
+    return row if capture is None else row | {"size": None, **agreement(out, capture)}
 
 
 def agreement(ours: Path, given: Path) -> Row:

@@ -21,7 +21,7 @@ from resfields_ngp import step, surface_losses
 from resfields_ngp.backends import Backend
 from resfields_ngp.resfield import ResidualWeights
 from resfields_ngp.tasks.capture import CaptureTask
-from resfields_ngp.training import Trainer
+from resfields_ngp.trainer import Trainer
 
 REFRESH = "occupancy refresh"
 """A stage that takes in all that lies within it."""

@@ -55,6 +55,13 @@ def grid_outputs(backend, inputs: list, slices: FrameSlices, spec: GridSpec, n_t
     return [jets.detach(), positions.grad, coefficients.grad, table.grad]
 
 
+def assert_alike(found: list, expected: list, tolerance: float) -> None:
+    """Compares tensors by the norm of their difference."""
+    for index, (one, other) in enumerate(zip(found, expected, strict=True)):
+        assert one.shape == other.shape
+        assert (one - other).norm() <= tolerance * other.norm(), index
+
+
 def assert_all_close(found: list, expected: list, tolerance: float = 1e-5) -> None:
     """Compares tensors; float32 sums in another order differ by some parts in a million."""
     for index, (one, other) in enumerate(zip(found, expected, strict=True)):

@@ -13,8 +13,8 @@ from types import SimpleNamespace
 import torch
 from torch import Tensor, nn
 
-from resfields_ngp.backends.base import GridSpec, MlpSpec, pad_to_16
 from resfields_ngp.backends.reference import ReferenceBackend
+from resfields_ngp.backends.specs import GridSpec, MlpSpec, pad_to_16
 from resfields_ngp.records import FrameSlices
 
 ACTIVATIONS = {"ReLU": "relu", "Softplus": "softplus", "Squareplus": "squareplus"}

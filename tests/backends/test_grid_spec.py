@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from resfields_ngp.backends.base import GridSpec, MlpSpec, pad_inputs, pad_to_16
 from resfields_ngp.backends.reference import ReferenceBackend
+from resfields_ngp.backends.specs import GridSpec, MlpSpec, pad_inputs, pad_to_16
 from resfields_ngp.records import FrameSlices
 
 SPEC = GridSpec(4, 2, 1, 9, 4, 1.5)

@@ -6,8 +6,8 @@ import importlib
 
 import pytest
 from interpreted import EXACT
-from kernel_cases import mlp_inputs, mlp_outputs, sloped_outputs
-from test_triton import REFERENCE, assert_alike
+from kernel_cases import assert_alike, mlp_inputs, mlp_outputs, sloped_outputs
+from test_triton import REFERENCE
 
 from resfields_ngp.backends import MlpSpec
 from resfields_ngp.backends.triton.mlp import Tiling, tiling_of

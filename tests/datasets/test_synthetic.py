@@ -22,7 +22,8 @@ from resfields_ngp.datasets.synthetic_cones import (
     sample_cone,
 )
 from resfields_ngp.datasets.synthetic_rendering import render_figure
-from resfields_ngp.records import ModelSpace, frame_time
+from resfields_ngp.model_space import ModelSpace
+from resfields_ngp.records import frame_time
 
 FIGURE = Figure()
 SMALL = SyntheticConfig(n_frames=3, n_cameras=2, size=64, n_points=2000)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
+import pytest
 
 from resfields_ngp.cameras import Cameras, look_at
+from resfields_ngp.datasets import CaptureConfig, CaptureError, load_capture
 
 N_FRAMES, WIDTH, HEIGHT = 4, 24, 18
 NAMES = ("cam_test", "cam_train_0", "cam_train_1", "cam_train_2")
@@ -76,3 +79,15 @@ def write_tiny(root: Path) -> Path:
         (root / "cloud" / f"{frame:06d}.ply").write_bytes(b"ply\n")
     (root / "aabb.txt").write_text("[-0.5 -0.6 -0.7\n 0.5 0.6 0.7]\n")
     return root
+
+
+def load(root: Path, **changed):
+    return load_capture(replace(CaptureConfig(path=str(root)), **changed))
+
+
+def refusal(root: Path, **changed) -> str:
+    """Returns the one line with which the capture is refused."""
+    with pytest.raises(CaptureError) as caught:
+        load(root, **changed)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)

@@ -17,7 +17,6 @@ from resfields_ngp.cli import main
 from resfields_ngp.clouds import read_cloud
 from resfields_ngp.datasets import CaptureConfig, load_capture
 from resfields_ngp.prepare import capture as capture_module
-from resfields_ngp.prepare.workers import Stopped, run_jobs
 
 SMALL = ["--size", "40", "--views", "2", "--clouds.points", "300", "--workers", "1"]
 
@@ -281,26 +280,6 @@ def test_palette_textures_survive_the_gutter_fill(tmp_path: Path):
     mask = cv2.imread(str(out / "cam_train_0/mask/000000.png"), 0) > 0
     low, high = np.minimum(UPPER, LOWER), np.maximum(UPPER, LOWER)
     assert (image[mask] >= low).all() and (image[mask] <= high).all()
-
-
-def _negative(number: int) -> int:
-    if number == 3:
-        raise ValueError("three")
-    return -number
-
-
-@pytest.mark.parametrize("n_workers", [1, 2])
-def test_jobs_keep_their_order_and_pass_their_errors_on(n_workers: int):
-    told: list[tuple[int, int]] = []
-    found = run_jobs(_negative, [2, 1, 5], n_workers, lambda done, of: told.append((done, of)))
-    assert found == [-2, -1, -5] and told[0] == (0, 3) and told[-1] == (3, 3)
-    with pytest.raises(ValueError, match="three"):
-        run_jobs(_negative, [1, 3, 2], n_workers, lambda done, of: None)
-
-
-def test_a_stop_before_the_first_job_does_nothing():
-    with pytest.raises(Stopped):
-        run_jobs(_negative, [1, 2], 1, lambda done, of: None, stop=lambda: True)
 
 
 def test_a_folder_of_glb_files_is_a_sequence_too(tmp_path: Path):

@@ -17,7 +17,7 @@ from resfields_ngp.flow import FLOW_MOTIONS
 from resfields_ngp.mesh import Mesh
 from resfields_ngp.mesh_files import read_mesh, write_mesh
 from resfields_ngp.tasks.flow import FlowFitConfig, FlowTask, held_out_triangles
-from resfields_ngp.training import Trainer
+from resfields_ngp.trainer import Trainer
 
 N_FRAMES = 4
 FACES = np.array([[i, i + 1, i + 7] for i in range(6)] + [[i, i + 7, i + 6] for i in range(1, 6)])

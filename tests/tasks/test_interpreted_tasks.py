@@ -23,7 +23,7 @@ from resfields_ngp.tasks.base import FitTask
 from resfields_ngp.tasks.flow import FlowFitConfig
 from resfields_ngp.tasks.sdf import SdfFitConfig
 from resfields_ngp.tasks.video import VideoFitConfig
-from resfields_ngp.training import Trainer
+from resfields_ngp.trainer import Trainer
 
 SCHEDULE = ScheduleConfig(0.0, 8, 2, 64, 0.03, 0.005)
 NETWORK = NetworkConfig(16, 1, "squareplus", 0.0)

@@ -22,7 +22,7 @@ from resfields_ngp.tasks import SdfTask, VideoTask
 from resfields_ngp.tasks.base import FitTask
 from resfields_ngp.tasks.sdf import SdfFitConfig
 from resfields_ngp.tasks.video import VideoFitConfig, sampled_moments
-from resfields_ngp.training import Trainer
+from resfields_ngp.trainer import Trainer
 from resfields_ngp.video_results import sampled_frame
 
 N_FRAMES, HEIGHT, WIDTH = 4, 18, 24

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from ...records import FrameSlices, Rays, Samples
-from ..base import Backend, GridSpec
+from ..base import Backend
+from ..specs import GridSpec
 from . import grid, planes, rays
 from .mlp import mlp as _mlp
 from .mlp import use_single_threaded_blas

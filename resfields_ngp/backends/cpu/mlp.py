@@ -19,7 +19,7 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from ...records import FrameSlices
-from ..base import ACTIVATION_SHARPNESS, MlpSpec, pad_inputs
+from ..specs import ACTIVATION_SHARPNESS, MlpSpec, pad_inputs
 from .tiles import tiles_of
 
 TILE_ROWS = 256

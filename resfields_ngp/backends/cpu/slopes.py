@@ -15,7 +15,7 @@ from numba import get_thread_id  # pyright: ignore[reportPrivateImportUsage] - d
 from torch import Tensor
 
 from ...records import FrameSlices
-from ..base import MlpSpec
+from ..specs import MlpSpec
 from .mlp import (
     ACTIVATIONS,
     N_CHUNKS,

@@ -10,7 +10,7 @@ from torch import Tensor
 from ...records import FrameSlices
 from ...sharing import shared
 from ...transfers import on_device, sent
-from ..base import GridSpec
+from ..specs import GridSpec
 from .grid_kernels import grid_backward, grid_forward
 from .launching import launch, n_tiles, power_of_two
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from ..base import PRIMES
+from ..specs import PRIMES
 
 _PRIME_Y = tl.constexpr(PRIMES[1])
 _PRIME_Z = tl.constexpr(PRIMES[2])

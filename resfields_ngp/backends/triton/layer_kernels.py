@@ -21,8 +21,8 @@ import math
 import triton
 import triton.language as tl
 
-from ..base import ACTIVATION_SHARPNESS
 from ..half import LARGEST_GRADIENT
+from ..specs import ACTIVATION_SHARPNESS
 
 _K = tl.constexpr(ACTIVATION_SHARPNESS)
 _LOG_LARGEST = tl.constexpr(math.log2(LARGEST_GRADIENT))

@@ -13,7 +13,7 @@ from torch import Tensor
 from ...records import FrameSlices
 from ...sharing import shared
 from ...transfers import on_device
-from ..base import MlpSpec, pad_to_16
+from ..specs import MlpSpec, pad_to_16
 from .launching import is_interpreted, launch, power_of_two, programs_per_frame
 from .mlp_kernels import mlp_backward, mlp_forward
 from .sloped_kernels import sloped_backward, sloped_forward

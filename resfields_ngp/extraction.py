@@ -6,10 +6,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from .decimation import decimate, parse_target
+from .floaters import needed_parts
 from .frame_surface import Surface
 from .isosurface import isosurface
 from .manifold import as_manifold
-from .mesh import Mesh, largest_components
+from .mesh import Mesh, face_components, largest_components
 from .outline_fitting import fit_outlines
 
 if TYPE_CHECKING:
@@ -40,7 +41,8 @@ class MeshingConfig:
     level: float = 0.0
     """How far outside the fitted surface to mesh, model units; positive swells it."""
     keep_fraction: float = 0.02
-    """Components whose area is below this fraction of the largest one's are dropped, 0 to 1."""
+    """Components whose area is below this fraction of the largest one's are dropped, 0 to 1. Where
+    meshes are fitted to masks those go that no mask needs, whatever their area; 0 keeps all."""
     keep_largest: int = 0
     """Keep at most so many components, the largest; 0 for no limit."""
     margin: float = 2.0
@@ -89,7 +91,7 @@ def extract_mesh(
     surface = Surface(reconstruction, frame, config.level, config.margin)
     outside = surface.outside if surface.is_bounded else None
     vertices, faces = isosurface(surface.values, config.resolution, outside)
-    mesh = largest_components(Mesh(vertices, faces), config.keep_fraction, config.keep_largest)
+    mesh = _kept(surface, Mesh(vertices, faces), config)
     if mesh.n_faces == 0:
         return mesh
     if config.refine:
@@ -100,9 +102,21 @@ def extract_mesh(
 
 def outlined(surface: Surface, mesh: Mesh, reach: float) -> Mesh:
     """Returns a frame's mesh, model space, with outlines that meet the masks' as `fit_outlines`."""
-    outlines_at, space, frame = surface.reconstruction.outlines, surface.space, surface.frame
-    if outlines_at is None or reach == 0:
+    if reach == 0 or not surface.outlines:
         return mesh
-    world = replace(mesh, vertices=space.to_world(mesh.vertices, frame))
-    moved = fit_outlines(world, outlines_at(frame), reach)
-    return replace(mesh, vertices=space.to_model(moved, frame))
+    moved = fit_outlines(_in_world(surface, mesh), surface.outlines, reach)
+    return replace(mesh, vertices=surface.space.to_model(moved, surface.frame))
+
+
+def _kept(surface: Surface, mesh: Mesh, config: MeshingConfig) -> Mesh:
+    """Returns what is left of a mesh, model space, without floaters and unseen cavities."""
+    if config.outline_reach == 0 or config.keep_fraction == 0 or not surface.outlines:
+        return largest_components(mesh, config.keep_fraction, config.keep_largest)
+    mesh = largest_components(mesh, 0.0, config.keep_largest)
+    parts = face_components(mesh)
+    needed = needed_parts(_in_world(surface, mesh), parts, surface.outlines)
+    return mesh.subset(needed[parts])
+
+
+def _in_world(surface: Surface, mesh: Mesh) -> Mesh:
+    return replace(mesh, vertices=surface.space.to_world(mesh.vertices, surface.frame))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch.nn.functional as functional
 from torch import Tensor
 
 from .mesh import Mesh
+from .outlines import Outline
 from .surfaces import FittedSurfaces
 
 if TYPE_CHECKING:
@@ -42,6 +44,16 @@ class Surface:
         self._grid = None if occupancy is None else occupancy.distances[frame].float()
         self._device = self._field.backend.device
         self._margin = margin
+
+    @cached_property
+    def outlines(self) -> Sequence[Outline]:
+        """What the training cameras' masks show of the frame; none without masks.
+
+        Raises:
+            CaptureError: The capture is gone or damaged.
+        """
+        outlines_at = self.reconstruction.outlines
+        return () if outlines_at is None else outlines_at(self.frame)
 
     def values(self, positions: np.ndarray) -> np.ndarray:
         """Returns (N,) about signed distances at (N, 3) positions, model units."""

@@ -18,6 +18,7 @@ from numba.core import config as numba_config
 from .backends import Backend, open_backend
 from .device_pixels import DevicePixels
 from .field import Field
+from .floaters import distances_without_floaters
 from .hull import Hull, build_hull, with_doubts
 from .model_space import ModelSpace
 from .occupancy import Occupancy
@@ -128,12 +129,19 @@ def prepare(
     hull = build_hull(capture, config.hull)
     generator = torch.Generator().manual_seed(config.training.seed)
     field, occupancy = _build(config, hull, capture.n_frames, backend, generator, capture.has_masks)
-    source = _pixels(config, with_doubts(capture, config.hull), hull.space, backend)
+    doubted = with_doubts(capture, config.hull)
+    source = _pixels(config, doubted, hull.space, backend)
     test_source = (
         PixelSource(capture, hull.space, (capture.test_view,)) if capture.test_view else None
     )
     parts = (config.training, config.losses, field, occupancy, source, capture.n_frames)
-    task = CaptureTask(*parts, test_source)
+
+    def clean(distances: np.ndarray, frame: int) -> np.ndarray:
+        outlines = mask_outlines(doubted.views, frame, config.hull.slack)
+        to_world = partial(hull.space.to_world, frame=frame)
+        return distances_without_floaters(distances, to_world, outlines)
+
+    task = CaptureTask(*parts, test_source, clean if capture.has_masks else None)
     return Trainer(config.training, task), task, hull.space
 
 

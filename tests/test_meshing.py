@@ -13,7 +13,7 @@ from analytic import ring_of_cameras, sphere_reconstruction
 
 from resfields_ngp import frame_jobs
 from resfields_ngp.frame_surface import secant_step, trilinear
-from resfields_ngp.mesh import Mesh, statistics
+from resfields_ngp.mesh import Mesh, largest_components, statistics
 from resfields_ngp.mesh_files import read_mesh
 from resfields_ngp.meshing import (
     MeshingConfig,
@@ -82,6 +82,23 @@ def test_floaters_below_the_threshold_go(keep: float, components: int) -> None:
     reconstruction = sphere_reconstruction(floater=True)
     mesh = extract_mesh(reconstruction, 0, MeshingConfig(resolution=48, keep_fraction=keep))
     assert statistics(mesh).components == components
+
+
+@pytest.mark.parametrize(("keep", "shown", "components"), [(0.02, 2, 2), (1e-9, 1, 1), (0.0, 1, 2)])
+def test_where_there_are_masks_parts_stay_that_they_show(keep, shown, components) -> None:
+    reconstruction = sphere_reconstruction(floater=True)
+    whole = extract_mesh(reconstruction, 0, MeshingConfig(resolution=48, keep_fraction=0.0))
+    true = largest_components(whole, 0.0, count=shown)
+    centre = whole.vertices.mean(0)
+    cameras = [ring_of_cameras(centre, 6.0, 1, azimuth) for azimuth in (0.0, 1.6, 3.1, 4.7)]
+    reconstruction.outlines = lambda frame: [
+        Outline(
+            drawn_distances(c.project(true.vertices, 0)[0], true.faces, (64, 64)), c.projection(0)
+        )
+        for c in cameras
+    ]
+    config = MeshingConfig(resolution=48, keep_fraction=keep)
+    assert statistics(extract_mesh(reconstruction, 0, config)).components == components
 
 
 def test_level_swells_the_surface() -> None:

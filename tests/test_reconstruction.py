@@ -8,13 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from ball_scene import BallField, ball_occupancy, ball_space, small_field
+from ball_scene import BallField, ball_occupancy, ball_space, cell_centres, small_field
+from sphere_capture import sphere_capture
 
 from resfields_ngp.backends.reference import ReferenceBackend
+from resfields_ngp.config import Config
+from resfields_ngp.hull import HullConfig
 from resfields_ngp.mesh import statistics
 from resfields_ngp.meshing import MeshingConfig, extract_mesh
 from resfields_ngp.occupancy import OccupancyConfig
-from resfields_ngp.reconstruction import Reconstruction
+from resfields_ngp.reconstruction import Reconstruction, prepare
 
 
 def reconstruction(field: Any, odds: float = 1.0) -> Reconstruction:
@@ -47,3 +50,19 @@ def test_meshes_lie_on_the_level():
 
 def test_a_density_has_no_outline_to_move():
     assert reconstruction(small_field(ReferenceBackend(), "nerf"), 5.0).surface_level == 0.0
+
+
+def test_a_captures_floaters_are_taken_out_where_it_has_masks():
+    capture = sphere_capture(np.zeros((2, 1, 3)), radii=(0.4,))
+    config = replace(Config(), hull=HullConfig(resolution=32))
+    _, task, _ = prepare(config, capture, ReferenceBackend())
+    assert task.clean is not None
+    centres = cell_centres(32).view(32, 32, 32, 3).numpy()
+    clean = task.occupancy.hull[1].numpy()
+    floater = np.linalg.norm(centres - 0.9, axis=-1) - 0.06  # in a corner of the box
+    with_it = np.minimum(clean, floater).astype("f4")
+    found = task.clean(with_it, 1)
+    assert (with_it != clean).any() and (found[with_it != clean] > 0).all()
+    assert np.array_equal(found[clean < 0], clean[clean < 0])
+    blind = replace(capture, views=tuple(replace(view, masks=None) for view in capture.views))
+    assert prepare(config, blind, ReferenceBackend())[1].clean is None

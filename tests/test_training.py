@@ -4,6 +4,7 @@ import itertools
 import math
 from collections import Counter
 
+import numpy as np
 import pytest
 import torch
 from ball_scene import (
@@ -66,6 +67,17 @@ def test_the_last_step_is_reported_wherever_the_time_runs_out(monkeypatch, secon
     assert completed and trainer.step_count in (3, 4)
     assert run.metrics[-1]["step"] == trainer.step_count
     assert run.metrics[-1]["fraction"] == 1.0
+
+
+def test_what_is_cached_in_the_end_has_no_floaters():
+    found = []
+    for clean in (None, lambda distances, frame: distances + np.float32(frame + 0.5)):
+        trainer = make_trainer()
+        task_of(trainer).clean = clean
+        run_fit(trainer)
+        found.append(task_of(trainer).occupancy.distances)
+    ways = torch.arange(N_FRAMES)[:, None, None, None] + 0.5
+    assert torch.equal(found[1], found[0] + ways)
 
 
 def test_progress_is_reported_with_losses_and_held_out_quality():

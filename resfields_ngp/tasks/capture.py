@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -43,6 +45,7 @@ class CaptureTask(Task):
         source: The pixels.
         n_frames: Frames of the capture.
         test_source: Pixels of the held-out view.
+        clean: From a frame's cached distances and its index to the same without floaters.
     """
 
     field: Field
@@ -57,10 +60,11 @@ class CaptureTask(Task):
         source: PixelSource | DevicePixels,
         n_frames: int,
         test_source: PixelSource | None = None,
+        clean: Callable[[np.ndarray, int], np.ndarray] | None = None,
     ) -> None:
         self.config, self.losses = config, losses
         self.field, self.occupancy, self.source = field, occupancy, source
-        self.n_frames, self.test_source = n_frames, test_source
+        self.n_frames, self.test_source, self.clean = n_frames, test_source, clean
         self.coefficient_pace = coefficient_pace(n_frames)
         self.n_samples = config.samples_per_batch or field.backend.step_samples
         self.max_rays = config.max_rays or field.backend.step_samples
@@ -106,8 +110,11 @@ class CaptureTask(Task):
             self.occupancy.refresh(self.field, frames, fraction, generator)
 
     def finish(self):
-        """See `Task.finish`."""
+        """See `Task.finish`: what is cached is what will be seen, and it has no floaters."""
         self.occupancy.refresh(self.field, tuple(range(self.n_frames)), 1.0, None)
+        if self.clean is not None:
+            for frame, distances in enumerate(self.occupancy.distances):
+                distances.copy_(torch.from_numpy(self.clean(distances.cpu().numpy(), frame)))
 
     def rehearse(self, frames, generator):
         """See `Task.rehearse`."""

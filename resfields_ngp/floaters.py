@@ -1,0 +1,144 @@
+"""Floaters: separate parts of a surface that no mask needs.
+
+Where cones through parts of the subject happen to meet, masks of few cameras leave room for more
+than the subject, and colours of what is seen behind suit it. Such a part explains nothing: each
+pixel that it covers is covered by the subject as well. A hand that has come off its arm covers
+pixels of its own, however small it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import mcubes
+import numpy as np
+from scipy import ndimage
+
+from .cameras import projected
+from .mesh import Mesh, face_areas, face_volumes
+from .outlines import Outline, drawn_distances
+
+_NEAR = 1.5
+"""Pixels around other parts in which a pixel may be theirs: outlines are not that exact."""
+_LEAST = 3
+"""Pixels of its own that a part must have in a mask to be needed,"""
+_SHARE = 0.1
+"""and how many of all that it covers there."""
+_BESIDE = 0.25
+"""Cells around a surface that count as it: thinner parts have no centre of a cell inside."""
+
+
+@dataclass(frozen=True)
+class _Shadow:
+    """What a part covers in a picture."""
+
+    window: tuple[slice, slice]
+    """Rows and columns around it."""
+    covered: np.ndarray
+    """(h, w) bool: the pixels that it covers there."""
+    near: np.ndarray
+    """(h, w) bool: these and those next to them."""
+
+
+def needed_parts(
+    mesh: Mesh,
+    parts: np.ndarray,  # (F,) from 0
+    outlines: Sequence[Outline],
+) -> np.ndarray:  # (n_parts,) bool
+    """Returns which parts of a mesh the masks need.
+
+    The smallest first, parts are left out whose pixels in the masks others cover as well; the
+    largest is always needed, and without masks all are.
+
+    Args:
+        mesh: World units; its parts are closed and face outwards.
+        parts: The part of each triangle.
+        outlines: The masks, by camera.
+    """
+    order = np.argsort(np.bincount(parts, face_areas(mesh)))
+    needed = np.ones(len(order), bool)
+    if len(order) < 2 or not outlines:
+        return needed
+    bodies = [mesh.subset(parts == part) for part in range(len(order))]
+    shadows = [[_shadow(body, outline) for body in bodies] for outline in outlines]
+    counts = [_count(own, outline) for own, outline in zip(shadows, outlines, strict=True)]
+    for part in order[:-1]:
+        views = [(own[part], count) for own, count in zip(shadows, counts, strict=True)]
+        pairs = zip(views, outlines, strict=True)
+        needed[part] = any(_is_alone(*view, outline) for view, outline in pairs)
+        if not needed[part]:
+            for shadow, count in views:
+                count[shadow.window] -= shadow.near
+    return needed
+
+
+def distances_without_floaters(
+    distances: np.ndarray,  # (G, G, G) signed, at cell centres, model units
+    to_world: Callable[[np.ndarray], np.ndarray],  # (N, 3) model positions to world units
+    outlines: Sequence[Outline],
+) -> np.ndarray:  # (G, G, G)
+    """Returns a frame's distances, those around floaters raised to the way to what is left."""
+    cell = 1.0 / len(distances)
+    labels = np.empty(distances.shape, np.int32)
+    n_parts = ndimage.label(distances < _BESIDE * cell, np.ones((3, 3, 3)), output=labels)
+    if n_parts < 2:
+        return distances
+    surfaces = [_surface(distances, labels == part + 1, to_world) for part in range(n_parts)]
+    sizes = [len(surface.faces) for surface in surfaces]
+    firsts = np.cumsum([0, *(len(surface.vertices) for surface in surfaces)])
+    faces = [body.faces + first for body, first in zip(surfaces, firsts, strict=False)]
+    mesh = Mesh(np.concatenate([body.vertices for body in surfaces]), np.concatenate(faces))
+    needed = needed_parts(mesh, np.repeat(np.arange(n_parts), sizes), outlines)
+    if needed.all():
+        return distances
+    kept = np.append(False, needed)[labels]
+    around = ndimage.binary_dilation((labels > 0) & ~kept, np.ones((3, 3, 3)), iterations=2)
+    away = (ndimage.distance_transform_edt(~kept) * cell).astype(distances.dtype)
+    is_left = ndimage.binary_dilation(kept, np.ones((3, 3, 3)))
+    return np.where(around & ~is_left, np.maximum(distances, away), distances)
+
+
+def _surface(
+    distances: np.ndarray, inside: np.ndarray, to_world: Callable[[np.ndarray], np.ndarray]
+) -> Mesh:
+    """Returns the closed surface around some cells, world units, facing outwards."""
+    cell = 1.0 / len(distances)
+    values = np.where(inside, distances, np.maximum(distances, 2 * _BESIDE * cell))
+    padded = np.pad(values, 1, constant_values=cell)
+    vertices, faces = mcubes.marching_cubes(padded, _BESIDE * cell)
+    mesh = Mesh(to_world((vertices - 0.5) * cell), faces.astype(np.int64))
+    return mesh if face_volumes(mesh).sum() > 0 else Mesh(mesh.vertices, mesh.faces[:, ::-1])
+
+
+def _shadow(body: Mesh, outline: Outline) -> _Shadow:
+    """Draws a part in a picture, in a window of its own."""
+    pixels, _ = projected(np.asarray(body.vertices, np.float64), outline.projection)
+    height, width = outline.distances.shape
+    room = int(np.ceil(_NEAR)) + 1
+    low = np.clip(np.floor(pixels.min(0)).astype(int) - room, 0, (width, height))
+    high = np.clip(np.ceil(pixels.max(0)).astype(int) + room, low, (width, height))
+    window = slice(low[1], high[1]), slice(low[0], high[0])
+    shape = int(high[1] - low[1]), int(high[0] - low[0])
+    if 0 in shape:
+        nothing = np.zeros(shape, bool)
+        return _Shadow(window, nothing, nothing)
+    distances = drawn_distances(pixels - low, body.faces, shape)
+    return _Shadow(window, distances < 0, distances < _NEAR)
+
+
+def _count(shadows: Sequence[_Shadow], outline: Outline) -> np.ndarray:
+    """Returns (H, W) how many parts each pixel is near to."""
+    count = np.zeros(outline.distances.shape, np.int32)
+    for shadow in shadows:
+        count[shadow.window] += shadow.near
+    return count
+
+
+def _is_alone(shadow: _Shadow, count: np.ndarray, outline: Outline) -> bool:
+    """Returns whether a part covers some of a mask that no other part is near to."""
+    own = shadow.covered & (outline.distances[shadow.window] < 0)
+    if outline.doubts is not None:
+        own &= outline.doubts[shadow.window] == 0
+    alone = int((own & (count[shadow.window] == shadow.near)).sum())
+    return alone >= max(_LEAST, _SHARE * float(own.sum()))

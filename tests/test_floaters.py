@@ -1,0 +1,121 @@
+"""Laws of floaters: what stands where cones cross goes, what a mask shows stays, however small."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import trimesh
+
+from resfields_ngp.cameras import Cameras, look_at
+from resfields_ngp.datasets.base import View
+from resfields_ngp.floaters import distances_without_floaters, needed_parts
+from resfields_ngp.mesh import Mesh, face_components
+from resfields_ngp.outlines import Outline, drawn_distances, mask_outlines
+
+SIZE = 96
+BODY, HAND = ((-0.8, 0.0, -0.8), 0.5), ((0.8, 0.0, 0.8), 0.4)
+GHOSTS = (((-0.8, 0.0, 0.8), 0.3), ((0.8, 0.0, -0.8), 0.3))
+"""Seen along x and along z they are behind or before the others."""
+
+Ball = tuple[tuple[float, float, float], float]
+"""Centre and radius."""
+
+
+def balls(*given: Ball) -> Mesh:
+    """Returns balls as one mesh, in the order given."""
+    found = trimesh.creation.icosphere(subdivisions=3)
+    count, faces = len(found.vertices), np.asarray(found.faces)
+    vertices = [np.asarray(found.vertices) * radius + centre for centre, radius in given]
+    return Mesh(
+        np.concatenate(vertices), np.concatenate([faces + count * i for i in range(len(given))])
+    )
+
+
+def outlines_of(*given: Ball) -> list[Outline]:
+    """Returns the masks of balls, seen along z and along x from far away."""
+    mesh, views = balls(*given), []
+    for eye in ((0.0, 0.0, -40.0), (-40.0, 0.0, 0.0)):
+        pose = look_at(np.array(eye), np.zeros(3), np.array([0.0, 1.0, 0.0]))
+        intrinsics = np.array([[960.0, 0, SIZE / 2], [0, 960, SIZE / 2], [0, 0, 1]])
+        cameras = Cameras(intrinsics[None], pose[None], SIZE, SIZE)
+        pixels = cameras.project(mesh.vertices, 0)[0]
+        mask = drawn_distances(pixels, mesh.faces, (SIZE, SIZE)) < 0
+        views.append(View("", cameras, np.zeros((1, SIZE, SIZE, 3), np.uint8), mask[None]))
+    return mask_outlines(views, 0)
+
+
+def needed(outlines: list[Outline], *given: Ball) -> list[bool]:
+    mesh = balls(*given)
+    return needed_parts(mesh, face_components(mesh), outlines).tolist()
+
+
+def test_what_others_cover_in_every_view_is_not_needed():
+    outlines = outlines_of(BODY, HAND)
+    assert needed(outlines, BODY, HAND, *GHOSTS) == [True, True, False, False]
+    assert needed(outlines, GHOSTS[1], BODY, GHOSTS[0], HAND) == [False, True, False, True]
+
+
+def test_what_one_mask_shows_alone_is_needed_however_small():
+    finger = ((0.0, 0.9, 0.0), 0.08)  # 2 pixels in radius
+    outlines = outlines_of(BODY, HAND, finger)
+    assert needed(outlines, BODY, HAND, finger, *GHOSTS) == [True, True, True, False, False]
+    assert needed(outlines_of(BODY, HAND), BODY, HAND, finger) == [True, True, False]
+
+
+def test_a_ghost_in_the_place_of_what_is_missing_is_needed():
+    outlines = outlines_of(BODY, HAND)
+    assert needed(outlines, BODY, *GHOSTS) == [True, True, True]
+
+
+def test_the_largest_part_and_without_masks_every_part_is_needed():
+    assert needed([], BODY, *GHOSTS) == [True, True, True]
+    assert needed(outlines_of(HAND), BODY) == [True]
+    assert needed(outlines_of(HAND), BODY, ((0.0, 0.9, 0.0), 0.2)) == [True, False]
+
+
+def test_pixels_in_doubt_need_nobody():
+    outlines = outlines_of(BODY, HAND)
+    everywhere = np.ones((SIZE, SIZE), np.uint8)
+    doubted = [replace(outline, doubts=everywhere) for outline in outlines]
+    assert needed(doubted, BODY, HAND) == [True, False]
+    halves = [doubted[0], outlines[1]]
+    assert needed(halves, BODY, HAND) == [True, True]
+
+
+def test_an_outline_that_is_a_pixel_off_needs_nothing_beside_the_subject():
+    outlines = outlines_of(((-0.8, 0.0, -0.8), 0.54), HAND)  # a pixel wider
+    assert needed(outlines, BODY, HAND, *GHOSTS) == [True, True, False, False]
+
+
+def grid_distances(*given: Ball, resolution: int = 40) -> np.ndarray:
+    """Returns signed distances to balls at cell centres of [-2, 2]^3, in units of its side."""
+    axis = (np.arange(resolution) + 0.5) / resolution * 4.0 - 2.0
+    points = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), -1)
+    each = [np.linalg.norm(points - np.array(centre), axis=-1) - radius for centre, radius in given]
+    return (np.minimum.reduce(each) / 4.0).astype(np.float32)
+
+
+def test_distances_to_floaters_become_the_way_to_what_is_left():
+    outlines = outlines_of(BODY, HAND)
+
+    def to_world(points: np.ndarray) -> np.ndarray:
+        return 4.0 * points - 2.0
+
+    clean, whole = grid_distances(BODY, HAND), grid_distances(BODY, HAND, *GHOSTS)
+    assert distances_without_floaters(clean, to_world, outlines) is clean
+    found = distances_without_floaters(whole, to_world, outlines)
+    inside = clean != whole
+    assert whole[inside].min() < -0.05  # the ghosts were there
+    assert found[inside].min() > 0.02 and (found <= clean + 2.0 / 40)[inside].all()
+    assert np.array_equal(found[clean < 0.02], whole[clean < 0.02])
+    missing = grid_distances(BODY, *GHOSTS)
+    assert distances_without_floaters(missing, to_world, outlines) is missing
+
+
+@pytest.mark.parametrize("shift", [30.0, -1000.0])
+def test_a_part_beside_the_pictures_is_not_needed(shift: float):
+    aside = ((shift, 0.0, 0.0), 0.3)
+    outlines = outlines_of(BODY, HAND)[:1]  # along z
+    assert needed(outlines, BODY, HAND, aside) == [True, True, False]

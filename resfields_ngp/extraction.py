@@ -113,9 +113,10 @@ def _kept(surface: Surface, mesh: Mesh, config: MeshingConfig) -> Mesh:
     if config.outline_reach == 0 or config.keep_fraction == 0 or not surface.outlines:
         return largest_components(mesh, config.keep_fraction, config.keep_largest)
     mesh = largest_components(mesh, 0.0, config.keep_largest)
-    parts = face_components(mesh)
-    needed = needed_parts(_in_world(surface, mesh), parts, surface.outlines)
-    return mesh.subset(needed[parts])
+    numbers = face_components(mesh)
+    world = _in_world(surface, mesh)
+    parts = [world.subset(numbers == part) for part in range(numbers.max(initial=-1) + 1)]
+    return mesh.subset(needed_parts(parts, surface.outlines)[numbers])
 
 
 def _in_world(surface: Surface, mesh: Mesh) -> Mesh:

@@ -9,7 +9,7 @@ pixels of its own, however small it is.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import mcubes
 import numpy as np
@@ -42,32 +42,28 @@ class _Shadow:
 
 
 def needed_parts(
-    mesh: Mesh,
-    parts: np.ndarray,  # (F,) from 0
+    parts: Sequence[Mesh],
     outlines: Sequence[Outline],
 ) -> np.ndarray:  # (n_parts,) bool
-    """Returns which parts of a mesh the masks need.
+    """Returns which parts of a surface the masks need.
 
     The smallest first, parts are left out whose pixels in the masks others cover as well; the
     largest is always needed, and without masks all are.
 
     Args:
-        mesh: World units; its parts are closed and face outwards.
-        parts: The part of each triangle.
+        parts: Closed meshes that face outwards, world units.
         outlines: The masks, by camera.
     """
-    order = np.argsort(np.bincount(parts, face_areas(mesh)))
-    needed = np.ones(len(order), bool)
-    if len(order) < 2 or not outlines:
+    needed = np.ones(len(parts), bool)
+    if len(parts) < 2 or not outlines:
         return needed
-    bodies = [mesh.subset(parts == part) for part in range(len(order))]
-    shadows = [[_shadow(body, outline) for body in bodies] for outline in outlines]
+    shadows = [[_shadow(part, outline) for part in parts] for outline in outlines]
     counts = [_count(own, outline) for own, outline in zip(shadows, outlines, strict=True)]
-    for part in order[:-1]:
-        views = [(own[part], count) for own, count in zip(shadows, counts, strict=True)]
+    for index in np.argsort([face_areas(part).sum() for part in parts])[:-1]:
+        views = [(own[index], count) for own, count in zip(shadows, counts, strict=True)]
         pairs = zip(views, outlines, strict=True)
-        needed[part] = any(_is_alone(*view, outline) for view, outline in pairs)
-        if not needed[part]:
+        needed[index] = any(_is_alone(*view, outline) for view, outline in pairs)
+        if not needed[index]:
             for shadow, count in views:
                 count[shadow.window] -= shadow.near
     return needed
@@ -79,41 +75,38 @@ def distances_without_floaters(
     outlines: Sequence[Outline],
 ) -> np.ndarray:  # (G, G, G)
     """Returns a frame's distances, those around floaters raised to the way to what is left."""
-    cell = 1.0 / len(distances)
+    cell, around = 1.0 / len(distances), np.ones((3, 3, 3))
     labels = np.empty(distances.shape, np.int32)
-    n_parts = ndimage.label(distances < _BESIDE * cell, np.ones((3, 3, 3)), output=labels)
-    if n_parts < 2:
-        return distances
-    surfaces = [_surface(distances, labels == part + 1, to_world) for part in range(n_parts)]
-    sizes = [len(surface.faces) for surface in surfaces]
-    firsts = np.cumsum([0, *(len(surface.vertices) for surface in surfaces)])
-    faces = [body.faces + first for body, first in zip(surfaces, firsts, strict=False)]
-    mesh = Mesh(np.concatenate([body.vertices for body in surfaces]), np.concatenate(faces))
-    needed = needed_parts(mesh, np.repeat(np.arange(n_parts), sizes), outlines)
+    ndimage.label(distances < _BESIDE * cell, around, output=labels)
+    windows = ndimage.find_objects(labels)
+    parts = [_surface(distances, labels, index, windows) for index in range(len(windows))]
+    bodies = [replace(part, vertices=to_world(part.vertices)) for part in parts]
+    needed = needed_parts(bodies, outlines)
     if needed.all():
         return distances
     kept = np.append(False, needed)[labels]
-    around = ndimage.binary_dilation((labels > 0) & ~kept, np.ones((3, 3, 3)), iterations=2)
-    away = (ndimage.distance_transform_edt(~kept) * cell).astype(distances.dtype)
-    is_left = ndimage.binary_dilation(kept, np.ones((3, 3, 3)))
-    return np.where(around & ~is_left, np.maximum(distances, away), distances)
+    reach = ndimage.binary_dilation((labels > 0) & ~kept, around, iterations=2)
+    raised = reach & np.logical_not(ndimage.binary_dilation(kept, around))
+    away = np.asarray(ndimage.distance_transform_edt(~kept), distances.dtype) * cell
+    return np.where(raised, np.maximum(distances, away), distances).astype(distances.dtype)
 
 
 def _surface(
-    distances: np.ndarray, inside: np.ndarray, to_world: Callable[[np.ndarray], np.ndarray]
+    distances: np.ndarray, labels: np.ndarray, index: int, windows: Sequence[tuple[slice, ...]]
 ) -> Mesh:
-    """Returns the closed surface around some cells, world units, facing outwards."""
-    cell = 1.0 / len(distances)
-    values = np.where(inside, distances, np.maximum(distances, 2 * _BESIDE * cell))
-    padded = np.pad(values, 1, constant_values=cell)
-    vertices, faces = mcubes.marching_cubes(padded, _BESIDE * cell)
-    mesh = Mesh(to_world((vertices - 0.5) * cell), faces.astype(np.int64))
-    return mesh if face_volumes(mesh).sum() > 0 else Mesh(mesh.vertices, mesh.faces[:, ::-1])
+    """Returns the closed surface around the cells of a label, model space, facing outwards."""
+    cell, window = 1.0 / len(distances), windows[index]
+    beside = np.maximum(distances[window], 2 * _BESIDE * cell)
+    values = np.where(labels[window] == index + 1, distances[window], beside)
+    vertices, faces = mcubes.marching_cubes(np.pad(values, 1, constant_values=cell), _BESIDE * cell)
+    first = np.array([axis.start for axis in window])
+    mesh = Mesh((vertices - 0.5 + first) * cell, faces.astype(np.int64))
+    return mesh if face_volumes(mesh).sum() > 0 else replace(mesh, faces=mesh.faces[:, ::-1])
 
 
-def _shadow(body: Mesh, outline: Outline) -> _Shadow:
+def _shadow(part: Mesh, outline: Outline) -> _Shadow:
     """Draws a part in a picture, in a window of its own."""
-    pixels, _ = projected(np.asarray(body.vertices, np.float64), outline.projection)
+    pixels, _ = projected(np.asarray(part.vertices, np.float64), outline.projection)
     height, width = outline.distances.shape
     room = int(np.ceil(_NEAR)) + 1
     low = np.clip(np.floor(pixels.min(0)).astype(int) - room, 0, (width, height))
@@ -123,7 +116,7 @@ def _shadow(body: Mesh, outline: Outline) -> _Shadow:
     if 0 in shape:
         nothing = np.zeros(shape, bool)
         return _Shadow(window, nothing, nothing)
-    distances = drawn_distances(pixels - low, body.faces, shape)
+    distances = drawn_distances(pixels - low, part.faces, shape)
     return _Shadow(window, distances < 0, distances < _NEAR)
 
 

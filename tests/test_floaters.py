@@ -11,7 +11,7 @@ import trimesh
 from resfields_ngp.cameras import Cameras, look_at
 from resfields_ngp.datasets.base import View
 from resfields_ngp.floaters import distances_without_floaters, needed_parts
-from resfields_ngp.mesh import Mesh, face_components
+from resfields_ngp.mesh import Mesh
 from resfields_ngp.outlines import Outline, drawn_distances, mask_outlines
 
 SIZE = 96
@@ -23,32 +23,28 @@ Ball = tuple[tuple[float, float, float], float]
 """Centre and radius."""
 
 
-def balls(*given: Ball) -> Mesh:
-    """Returns balls as one mesh, in the order given."""
+def ball(given: Ball) -> Mesh:
     found = trimesh.creation.icosphere(subdivisions=3)
-    count, faces = len(found.vertices), np.asarray(found.faces)
-    vertices = [np.asarray(found.vertices) * radius + centre for centre, radius in given]
-    return Mesh(
-        np.concatenate(vertices), np.concatenate([faces + count * i for i in range(len(given))])
-    )
+    return Mesh(np.asarray(found.vertices) * given[1] + given[0], np.asarray(found.faces))
 
 
 def outlines_of(*given: Ball) -> list[Outline]:
     """Returns the masks of balls, seen along z and along x from far away."""
-    mesh, views = balls(*given), []
+    views = []
     for eye in ((0.0, 0.0, -40.0), (-40.0, 0.0, 0.0)):
         pose = look_at(np.array(eye), np.zeros(3), np.array([0.0, 1.0, 0.0]))
         intrinsics = np.array([[960.0, 0, SIZE / 2], [0, 960, SIZE / 2], [0, 0, 1]])
         cameras = Cameras(intrinsics[None], pose[None], SIZE, SIZE)
-        pixels = cameras.project(mesh.vertices, 0)[0]
-        mask = drawn_distances(pixels, mesh.faces, (SIZE, SIZE)) < 0
+        mask = np.zeros((SIZE, SIZE), bool)
+        for mesh in map(ball, given):
+            pixels = cameras.project(mesh.vertices, 0)[0]
+            mask |= drawn_distances(pixels, mesh.faces, (SIZE, SIZE)) < 0
         views.append(View("", cameras, np.zeros((1, SIZE, SIZE, 3), np.uint8), mask[None]))
     return mask_outlines(views, 0)
 
 
 def needed(outlines: list[Outline], *given: Ball) -> list[bool]:
-    mesh = balls(*given)
-    return needed_parts(mesh, face_components(mesh), outlines).tolist()
+    return needed_parts([ball(each) for each in given], outlines).tolist()
 
 
 def test_what_others_cover_in_every_view_is_not_needed():

@@ -74,10 +74,15 @@ def distances_without_floaters(
     to_world: Callable[[np.ndarray], np.ndarray],  # (N, 3) model positions to world units
     outlines: Sequence[Outline],
 ) -> np.ndarray:  # (G, G, G)
-    """Returns a frame's distances, those around floaters raised to the way to what is left."""
+    """Returns a frame's distances, those around floaters raised to the way to what is left.
+
+    A grid breaks what is thin: parts with less than two cells between them are one.
+    """
     cell, around = 1.0 / len(distances), np.ones((3, 3, 3))
+    inside = distances < _BESIDE * cell
     labels = np.empty(distances.shape, np.int32)
-    ndimage.label(distances < _BESIDE * cell, around, output=labels)
+    ndimage.label(ndimage.binary_dilation(inside, around), around, output=labels)
+    labels[~inside] = 0
     windows = ndimage.find_objects(labels)
     parts = [_surface(distances, labels, index, windows) for index in range(len(windows))]
     bodies = [replace(part, vertices=to_world(part.vertices)) for part in parts]
@@ -129,9 +134,9 @@ def _count(shadows: Sequence[_Shadow], outline: Outline) -> np.ndarray:
 
 
 def _is_alone(shadow: _Shadow, count: np.ndarray, outline: Outline) -> bool:
-    """Returns whether a part covers some of a mask that no other part is near to."""
+    """Returns whether a part covers some of a mask, or of what is in doubt, that is no other's."""
     own = shadow.covered & (outline.distances[shadow.window] < 0)
     if outline.doubts is not None:
-        own &= outline.doubts[shadow.window] == 0
+        own |= shadow.covered & (outline.doubts[shadow.window] > 0)
     alone = int((own & (count[shadow.window] == shadow.near)).sum())
     return alone >= max(_LEAST, _SHARE * float(own.sum()))

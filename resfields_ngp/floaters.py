@@ -22,9 +22,9 @@ from .outlines import Outline, drawn_distances
 _NEAR = 1.5
 """Pixels around other parts in which a pixel may be theirs: outlines are not that exact."""
 _LEAST = 3
-"""Pixels of its own that a part must have in a mask to be needed,"""
-_SHARE = 0.1
-"""and how many of all that it covers there."""
+"""Pixels of its own that a part must have in a mask to be needed there,"""
+_SHARE = 0.25
+"""and which part of all that it covers there."""
 _BESIDE = 0.25
 """Cells around a surface that count as it: thinner parts have no centre of a cell inside."""
 
@@ -47,8 +47,9 @@ def needed_parts(
 ) -> np.ndarray:  # (n_parts,) bool
     """Returns which parts of a surface the masks need.
 
-    The smallest first, parts are left out whose pixels in the masks others cover as well; the
-    largest is always needed, and without masks all are.
+    The smallest first, parts are left out whose pixels in the masks others cover as well, but for
+    one mask of four or more: what it shows alone may be anywhere before its camera. The largest is
+    always needed, and without masks all are.
 
     Args:
         parts: Closed meshes that face outwards, world units.
@@ -59,10 +60,11 @@ def needed_parts(
         return needed
     shadows = [[_shadow(part, outline) for part in parts] for outline in outlines]
     counts = [_count(own, outline) for own, outline in zip(shadows, outlines, strict=True)]
+    least = 2 if len(outlines) > 3 else 1
     for index in np.argsort([face_areas(part).sum() for part in parts])[:-1]:
         views = [(own[index], count) for own, count in zip(shadows, counts, strict=True)]
         pairs = zip(views, outlines, strict=True)
-        needed[index] = any(_is_alone(*view, outline) for view, outline in pairs)
+        needed[index] = sum(_is_alone(*view, outline) for view, outline in pairs) >= least
         if not needed[index]:
             for shadow, count in views:
                 count[shadow.window] -= shadow.near

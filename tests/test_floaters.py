@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -19,7 +20,9 @@ BODY, HAND = ((-0.8, 0.0, -0.8), 0.5), ((0.8, 0.0, 0.8), 0.4)
 GHOSTS = (((-0.8, 0.0, 0.8), 0.3), ((0.8, 0.0, -0.8), 0.3))
 """Seen along x and along z they are behind or before the others."""
 
-Ball = tuple[tuple[float, float, float], float]
+Place = tuple[float, float, float]
+EYES: tuple[Place, ...] = ((0.0, 0.0, -40.0), (-40.0, 0.0, 0.0))
+Ball = tuple[Place, float]
 """Centre and radius."""
 
 
@@ -28,10 +31,10 @@ def ball(given: Ball) -> Mesh:
     return Mesh(np.asarray(found.vertices) * given[1] + given[0], np.asarray(found.faces))
 
 
-def outlines_of(*given: Ball) -> list[Outline]:
+def outlines_of(*given: Ball, eyes: Sequence[Place] = EYES) -> list[Outline]:
     """Returns the masks of balls, seen along z and along x from far away."""
     views = []
-    for eye in ((0.0, 0.0, -40.0), (-40.0, 0.0, 0.0)):
+    for eye in eyes:
         pose = look_at(np.array(eye), np.zeros(3), np.array([0.0, 1.0, 0.0]))
         intrinsics = np.array([[960.0, 0, SIZE / 2], [0, 960, SIZE / 2], [0, 0, 1]])
         cameras = Cameras(intrinsics[None], pose[None], SIZE, SIZE)
@@ -69,6 +72,16 @@ def test_the_largest_part_and_without_masks_every_part_is_needed():
     assert needed([], BODY, *GHOSTS) == [True, True, True]
     assert needed(outlines_of(HAND), BODY) == [True]
     assert needed(outlines_of(HAND), BODY, ((0.0, 0.9, 0.0), 0.2)) == [True, False]
+
+
+def test_of_four_masks_one_alone_does_not_say_where_a_part_is():
+    finger = ((0.0, 0.9, 0.0), 0.08)
+    eyes = (*EYES, (0.0, 0.0, 40.0), (40.0, 0.0, 0.0))
+    without, shown = outlines_of(BODY, HAND, eyes=eyes), outlines_of(BODY, HAND, finger, eyes=eyes)
+    for n_views, is_needed in ((1, False), (2, True), (4, True)):
+        outlines = shown[:n_views] + without[n_views:]
+        assert needed(outlines, BODY, HAND, finger) == [True, True, is_needed]
+    assert needed(shown[:1] + without[1:3], BODY, HAND, finger)[2]
 
 
 def test_pixels_in_doubt_may_need_anybody():

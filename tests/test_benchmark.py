@@ -274,7 +274,7 @@ def test_a_capture_agrees_with_itself_prepared_again(tmp_path: Path, capsys):
     tiny = ["--frames", "2", "--triangles", "800", "--size", "32", "--rig.views", "2"]
     assert benchmark.main([*command, *tiny]) == 0
     first = tmp_path / "first"
-    (tmp_path / "runs" / "dancer_capture").rename(first)
+    (tmp_path / "runs" / "dancer_raw_capture").rename(first)
     raw = tmp_path / "runs" / "dancer_raw"
     assert benchmark.main([*command, str(raw), str(first)]) == 0
     row = json.loads(capsys.readouterr().out.splitlines()[-1])

@@ -112,11 +112,12 @@ def _kept(surface: Surface, mesh: Mesh, config: MeshingConfig) -> Mesh:
     """Returns what is left of a mesh, model space, without floaters and unseen cavities."""
     if config.outline_reach == 0 or config.keep_fraction == 0 or not surface.outlines:
         return largest_components(mesh, config.keep_fraction, config.keep_largest)
-    mesh = largest_components(mesh, 0.0, config.keep_largest)
+    mesh = largest_components(mesh, 0.0)
     numbers = face_components(mesh)
     world = _in_world(surface, mesh)
     parts = [world.subset(numbers == part) for part in range(numbers.max(initial=-1) + 1)]
-    return mesh.subset(needed_parts(parts, surface.outlines)[numbers])
+    needed = needed_parts(parts, surface.outlines)
+    return largest_components(mesh.subset(needed[numbers]), 0.0, config.keep_largest)
 
 
 def _in_world(surface: Surface, mesh: Mesh) -> Mesh:

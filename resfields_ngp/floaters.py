@@ -73,12 +73,17 @@ def needed_parts(
 
 def distances_without_floaters(
     distances: np.ndarray,  # (G, G, G) signed, at cell centres, model units
-    to_world: Callable[[np.ndarray], np.ndarray],  # (N, 3) model positions to world units
-    outlines: Sequence[Outline],
+    to_world: Callable[[np.ndarray], np.ndarray],
+    outlines: Callable[[], Sequence[Outline]],
 ) -> np.ndarray:  # (G, G, G)
     """Returns a frame's distances, those around floaters raised to the way to what is left.
 
     A grid breaks what is thin: parts with less than two cells between them are one.
+
+    Args:
+        distances: As an `Occupancy` caches them.
+        to_world: From (N, 3) model positions to world units.
+        outlines: Gives the masks, by camera; not asked for where there is one part only.
     """
     cell, around = 1.0 / len(distances), np.ones((3, 3, 3))
     inside = distances < _BESIDE * cell
@@ -86,9 +91,11 @@ def distances_without_floaters(
     ndimage.label(ndimage.binary_dilation(inside, around), around, output=labels)
     labels[~inside] = 0
     windows = ndimage.find_objects(labels)
+    if len(windows) < 2:
+        return distances
     parts = [_surface(distances, labels, index, windows) for index in range(len(windows))]
     bodies = [replace(part, vertices=to_world(part.vertices)) for part in parts]
-    needed = needed_parts(bodies, outlines)
+    needed = needed_parts(bodies, outlines())
     if needed.all():
         return distances
     kept = np.append(False, needed)[labels]

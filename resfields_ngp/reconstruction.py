@@ -137,8 +137,8 @@ def prepare(
     parts = (config.training, config.losses, field, occupancy, source, capture.n_frames)
 
     def clean(distances: np.ndarray, frame: int) -> np.ndarray:
-        outlines = mask_outlines(doubted.views, frame, config.hull.slack)
         to_world = partial(hull.space.to_world, frame=frame)
+        outlines = partial(mask_outlines, doubted.views, frame, config.hull.slack)
         return distances_without_floaters(distances, to_world, outlines)
 
     task = CaptureTask(*parts, test_source, clean if capture.has_masks else None)

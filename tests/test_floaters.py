@@ -113,14 +113,14 @@ def test_distances_to_floaters_become_the_way_to_what_is_left():
         return 4.0 * points - 2.0
 
     clean, whole = grid_distances(BODY, HAND), grid_distances(BODY, HAND, *GHOSTS)
-    assert distances_without_floaters(clean, to_world, outlines) is clean
-    found = distances_without_floaters(whole, to_world, outlines)
+    assert distances_without_floaters(clean, to_world, lambda: outlines) is clean
+    found = distances_without_floaters(whole, to_world, lambda: outlines)
     inside = clean != whole
     assert whole[inside].min() < -0.05  # the ghosts were there
     assert found[inside].min() > 0.02 and (found <= clean + 2.0 / 40)[inside].all()
     assert np.array_equal(found[clean < 0.02], whole[clean < 0.02])
     missing = grid_distances(BODY, *GHOSTS)
-    assert distances_without_floaters(missing, to_world, outlines) is missing
+    assert distances_without_floaters(missing, to_world, lambda: outlines) is missing
 
 
 @pytest.mark.parametrize("shift", [30.0, -1000.0])
@@ -135,5 +135,5 @@ def test_a_thin_part_that_the_grid_breaks_is_one():
     for gap, is_kept in ((0.12, True), (0.5, False)):  # cells are 0.1 wide
         bead = ((-0.8 + 0.5 + gap + 0.1, 0.0, -0.8), 0.1)  # which no mask shows
         distances = grid_distances(BODY, bead, HAND)
-        found = distances_without_floaters(distances, lambda x: 4.0 * x - 2.0, outlines)
+        found = distances_without_floaters(distances, lambda x: 4.0 * x - 2.0, lambda: outlines)
         assert (found is distances) == is_kept

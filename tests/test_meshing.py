@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -99,6 +100,8 @@ def test_where_there_are_masks_parts_stay_that_they_show(keep, shown, components
     ]
     config = MeshingConfig(resolution=48, keep_fraction=keep)
     assert statistics(extract_mesh(reconstruction, 0, config)).components == components
+    one = replace(config, keep_largest=1)
+    assert statistics(extract_mesh(reconstruction, 0, one)).components == 1
 
 
 def test_level_swells_the_surface() -> None:

@@ -89,15 +89,21 @@ def extract_mesh(
         config: How.
     """
     surface = Surface(reconstruction, frame, config.level, config.margin)
+    mesh = kept_surface(surface, config)
+    if mesh.n_faces == 0:
+        return mesh
+    mesh = decimate(outlined(surface, mesh, config.outline_reach), config.wanted_faces)
+    return surface.dressed(as_manifold(mesh) if config.watertight else mesh, config.colours)
+
+
+def kept_surface(surface: Surface, config: MeshingConfig) -> Mesh:
+    """Returns the field's own surface at a frame, model space, without floaters and cavities."""
     outside = surface.outside if surface.is_bounded else None
     vertices, faces = isosurface(surface.values, config.resolution, outside)
     mesh = _kept(surface, Mesh(vertices, faces), config)
-    if mesh.n_faces == 0:
-        return mesh
-    if config.refine:
+    if config.refine and mesh.n_faces:
         mesh = replace(mesh, vertices=surface.refined(mesh.vertices, 1 / config.resolution))
-    mesh = decimate(outlined(surface, mesh, config.outline_reach), config.wanted_faces)
-    return surface.dressed(as_manifold(mesh) if config.watertight else mesh, config.colours)
+    return mesh
 
 
 def outlined(surface: Surface, mesh: Mesh, reach: float) -> Mesh:
@@ -114,8 +120,11 @@ def _kept(surface: Surface, mesh: Mesh, config: MeshingConfig) -> Mesh:
         return largest_components(mesh, config.keep_fraction, config.keep_largest)
     mesh = largest_components(mesh, 0.0)
     numbers = face_components(mesh)
+    n_parts = numbers.max(initial=-1) + 1
+    if n_parts < 2:
+        return mesh
     world = _in_world(surface, mesh)
-    parts = [world.subset(numbers == part) for part in range(numbers.max(initial=-1) + 1)]
+    parts = [world.subset(numbers == part) for part in range(n_parts)]
     needed = needed_parts(parts, surface.outlines)
     return largest_components(mesh.subset(needed[numbers]), 0.0, config.keep_largest)
 

@@ -41,6 +41,32 @@ class _Shadow:
     """(h, w) bool: these and those next to them."""
 
 
+class _Picture:
+    """What parts cover in a mask, while one after the other is left out."""
+
+    def __init__(self, parts: Sequence[Mesh], outline: Outline) -> None:
+        self._outline = outline
+        self._shadows = [_shadow(part, outline) for part in parts]
+        self._counts = np.zeros(outline.distances.shape, np.int32)  # of parts near to each pixel
+        for shadow in self._shadows:
+            self._counts[shadow.window] += shadow.near
+
+    def needs(self, index: int) -> bool:
+        """Whether a part covers some of the mask, or of what is in doubt, that is no other's."""
+        shadow, outline = self._shadows[index], self._outline
+        shown = outline.distances[shadow.window] < 0
+        if outline.doubts is not None:
+            shown |= outline.doubts[shadow.window] > 0
+        own = shadow.covered & shown
+        alone = int((own & (self._counts[shadow.window] == shadow.near)).sum())
+        return alone >= max(_LEAST, _SHARE * float(own.sum()))
+
+    def leave_out(self, index: int) -> None:
+        """Takes a part away."""
+        shadow = self._shadows[index]
+        self._counts[shadow.window] -= shadow.near
+
+
 def needed_parts(
     parts: Sequence[Mesh],
     outlines: Sequence[Outline],
@@ -58,16 +84,13 @@ def needed_parts(
     needed = np.ones(len(parts), bool)
     if len(parts) < 2 or not outlines:
         return needed
-    shadows = [[_shadow(part, outline) for part in parts] for outline in outlines]
-    counts = [_count(own, outline) for own, outline in zip(shadows, outlines, strict=True)]
+    pictures = [_Picture(parts, outline) for outline in outlines]
     least = 2 if len(outlines) > 3 else 1
     for index in np.argsort([face_areas(part).sum() for part in parts])[:-1]:
-        views = [(own[index], count) for own, count in zip(shadows, counts, strict=True)]
-        pairs = zip(views, outlines, strict=True)
-        needed[index] = sum(_is_alone(*view, outline) for view, outline in pairs) >= least
+        needed[index] = sum(picture.needs(index) for picture in pictures) >= least
         if not needed[index]:
-            for shadow, count in views:
-                count[shadow.window] -= shadow.near
+            for picture in pictures:
+                picture.leave_out(index)
     return needed
 
 
@@ -93,7 +116,7 @@ def distances_without_floaters(
     windows = ndimage.find_objects(labels)
     if len(windows) < 2:
         return distances
-    parts = [_surface(distances, labels, index, windows) for index in range(len(windows))]
+    parts = [_surface(distances, labels == i, box) for i, box in enumerate(windows, 1)]
     bodies = [replace(part, vertices=to_world(part.vertices)) for part in parts]
     needed = needed_parts(bodies, outlines())
     if needed.all():
@@ -105,13 +128,11 @@ def distances_without_floaters(
     return np.where(raised, np.maximum(distances, away), distances).astype(distances.dtype)
 
 
-def _surface(
-    distances: np.ndarray, labels: np.ndarray, index: int, windows: Sequence[tuple[slice, ...]]
-) -> Mesh:
-    """Returns the closed surface around the cells of a label, model space, facing outwards."""
-    cell, window = 1.0 / len(distances), windows[index]
+def _surface(distances: np.ndarray, inside: np.ndarray, window: tuple[slice, ...]) -> Mesh:
+    """Returns the closed surface around a window's cells, model space, facing outwards."""
+    cell = 1.0 / len(distances)
     beside = np.maximum(distances[window], 2 * _BESIDE * cell)
-    values = np.where(labels[window] == index + 1, distances[window], beside)
+    values = np.where(inside[window], distances[window], beside)
     vertices, faces = mcubes.marching_cubes(np.pad(values, 1, constant_values=cell), _BESIDE * cell)
     first = np.array([axis.start for axis in window])
     mesh = Mesh((vertices - 0.5 + first) * cell, faces.astype(np.int64))
@@ -132,20 +153,3 @@ def _shadow(part: Mesh, outline: Outline) -> _Shadow:
         return _Shadow(window, nothing, nothing)
     distances = drawn_distances(pixels - low, part.faces, shape)
     return _Shadow(window, distances < 0, distances < _NEAR)
-
-
-def _count(shadows: Sequence[_Shadow], outline: Outline) -> np.ndarray:
-    """Returns (H, W) how many parts each pixel is near to."""
-    count = np.zeros(outline.distances.shape, np.int32)
-    for shadow in shadows:
-        count[shadow.window] += shadow.near
-    return count
-
-
-def _is_alone(shadow: _Shadow, count: np.ndarray, outline: Outline) -> bool:
-    """Returns whether a part covers some of a mask, or of what is in doubt, that is no other's."""
-    own = shadow.covered & (outline.distances[shadow.window] < 0)
-    if outline.doubts is not None:
-        own |= shadow.covered & (outline.doubts[shadow.window] > 0)
-    alone = int((own & (count[shadow.window] == shadow.near)).sum())
-    return alone >= max(_LEAST, _SHARE * float(own.sum()))

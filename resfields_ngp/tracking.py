@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .deformation_graph import Pose
-from .extraction import MeshingConfig, extract_mesh, outlined
+from .extraction import MeshingConfig, extract_mesh, kept_surface, outlined
 from .frame_surface import Surface
+from .manifold import as_manifold
 from .mesh import Mesh
 from .registration import FOLLOW, SEARCH, Registration, Target
 from .surface_fitting import SPRINGS, edge_laplacian, fitted, flipped, smoother, unfolded
@@ -74,14 +75,14 @@ def group_meshes(
     """
     key, tracker = 0, None
     for frame in frames:
-        followed = tracker.follow(Surface(reconstruction, frame, config.level)) if tracker else None
+        surface = Surface(reconstruction, frame, config.level, config.margin)
+        followed = tracker.follow(surface) if tracker else None
         if followed is not None:
             yield FrameMesh(frame, followed.mesh, key, followed.flips, followed.residual, True)
             continue
         mesh = extract_mesh(reconstruction, frame, config)
         key, tracker = frame, None
         if mesh.n_faces and config.tracking == "group":
-            surface = Surface(reconstruction, frame, config.level)
             tracker = Tracker(surface.space.to_model(mesh.vertices, frame), mesh.faces, config)
         yield FrameMesh(frame, mesh, key, is_tracked=config.tracking == "group")
 
@@ -145,9 +146,6 @@ def residual(surface: Surface, positions: np.ndarray, faces: np.ndarray, coarse:
 
 def coarse_surface(surface: Surface, config: MeshingConfig) -> Mesh:
     """Returns a frame's isosurface on few cells, model space: what is followed and covered."""
-    resolution = min(_COARSE, config.resolution)
-    settings = replace(
-        config, resolution=resolution, target_faces="full", outline_reach=0.0, colours=False
-    )
-    mesh = extract_mesh(surface.reconstruction, surface.frame, settings)
-    return Mesh(surface.space.to_model(mesh.vertices, surface.frame), mesh.faces)
+    coarse = replace(config, resolution=min(_COARSE, config.resolution))
+    mesh = kept_surface(surface, coarse)
+    return as_manifold(mesh) if config.watertight else mesh

@@ -13,7 +13,7 @@ import trimesh
 from analytic import ring_of_cameras, sphere_reconstruction
 
 from resfields_ngp import frame_jobs
-from resfields_ngp.frame_surface import secant_step, trilinear
+from resfields_ngp.frame_surface import Surface, secant_step, trilinear
 from resfields_ngp.mesh import Mesh, largest_components, statistics
 from resfields_ngp.mesh_files import read_mesh
 from resfields_ngp.meshing import (
@@ -23,6 +23,7 @@ from resfields_ngp.meshing import (
     extract_mesh,
 )
 from resfields_ngp.outlines import Outline, drawn_distances
+from resfields_ngp.tracking import coarse_surface
 
 COARSE = MeshingConfig(resolution=48)
 
@@ -100,6 +101,8 @@ def test_where_there_are_masks_parts_stay_that_they_show(keep, shown, components
     ]
     config = MeshingConfig(resolution=48, keep_fraction=keep)
     assert statistics(extract_mesh(reconstruction, 0, config)).components == components
+    followed = coarse_surface(Surface(reconstruction, 0), config)  # by a tracked mesh
+    assert statistics(followed).components == components
     one = replace(config, keep_largest=1)
     assert statistics(extract_mesh(reconstruction, 0, one)).components == 1
 

@@ -49,8 +49,8 @@ def measured_preparation(
     prepare_meshes(config, out, True, working)
     row = {"sequence": sequence.stem, "seconds": round(time.perf_counter() - begun, 1)}
     row |= {"frames": len(list((out / "cam_test" / "rgb").glob("*.png")))}
-    row |= {"cameras": len(list(out.glob("*/rgb"))), "size": int(given["rig.size"])}
-    row |= {"samples": given["picture.samples"], "workers": working.n_workers}
+    row |= {"cameras": len(list(out.glob("*/rgb"))), "size": config.rig.size}
+    row |= {"samples": config.picture.samples, "workers": working.n_workers}
     return row if capture is None else row | {"size": None, **agreement(out, capture)}
 
 

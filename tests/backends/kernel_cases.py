@@ -77,6 +77,16 @@ def mlp_outputs(backend, jets: Tensor, slices: FrameSlices, weights: Tensor, spe
     return [outputs.detach(), jets.grad, weights.grad]
 
 
+def mlp_weights_gradient(
+    backend, jets: Tensor, slices: FrameSlices, weights: Tensor, spec: MlpSpec
+):
+    """Returns the last of `mlp_outputs` where no gradient by the inputs is asked for."""
+    (weights,) = leaves(weights)
+    outputs = backend.mlp(jets, slices, weights, spec)
+    (outputs * torch.randn(outputs.shape, generator=seeded(4))).sum().backward()
+    return weights.grad
+
+
 def sloped_outputs(backend, jets: Tensor, slices: FrameSlices, weights: Tensor, spec: MlpSpec):
     features, others, weights = leaves(jets[:, :, :6], jets[:, :, 6:], weights)
     found = backend.sloped_mlp(features, others, slices, weights, spec)

@@ -20,14 +20,7 @@ from tiny_capture import (
     tiny_scale_mat,
     write_cameras,
     write_image,
-    write_tiny,
 )
-
-
-@pytest.fixture
-def root(tmp_path) -> Path:
-    """Returns a whole small capture."""
-    return write_tiny(tmp_path / "tiny")
 
 
 def write_palette_png(path: Path, indices: np.ndarray, palette: np.ndarray) -> None:

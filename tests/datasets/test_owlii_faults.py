@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,14 +17,7 @@ from tiny_capture import (
     tiny_scale_mat,
     write_cameras,
     write_image,
-    write_tiny,
 )
-
-
-@pytest.fixture
-def root(tmp_path) -> Path:
-    """Returns a whole small capture."""
-    return write_tiny(tmp_path / "tiny")
 
 
 def test_a_missing_capture_is_refused(tmp_path):

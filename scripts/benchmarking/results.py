@@ -9,6 +9,7 @@ import shlex
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -80,11 +81,11 @@ def machine() -> Row:
 def command_line(arguments: Sequence[str]) -> str:
     """Returns a command as another machine would give it: no output folders, names for paths.
 
-    >>> command_line(["scripts/benchmark.py", "sdf", "/data/fox.anime", "--out", "/data/fox"])
+    >>> command_line(["/a/scripts/benchmark.py", "sdf", "/data/fox.anime", "--out", "/data/fox"])
     'python scripts/benchmark.py sdf fox.anime'
     """
-    shown = []
-    for before, argument in zip(["", *arguments], arguments, strict=False):
+    shown = ["/".join(Path(arguments[0]).parts[-2:])]
+    for before, argument in pairwise(arguments):
         if not {before, argument} & {"--out", "--table"}:
             path = Path(argument)
             shown.append(path.name if path.is_absolute() or ".." in path.parts else argument)

@@ -187,7 +187,8 @@ def times(
                         "part_of_floor": round(least / whole, 3),
                     }
 
-                yield guarded(_line(backend, name, case), both)
+                entry = guarded(_line(backend, name, case), both)
+                yield entry | (_tiles(name, case) if backend.name == "triton" else {})
 
             def forward(each=backend, given=case) -> dict[str, Any]:
                 taken = milliseconds(lambda: given.march(each), device, small)
@@ -233,6 +234,19 @@ def _taken(
     forward_ms = milliseconds(lambda: kernel(*leaves), device, small)
     backward_ms = milliseconds(backward, device, small)
     return forward_ms, backward_ms, recorded_milliseconds(whole, device) if recordable else None
+
+
+def _tiles(name: str, case: Case) -> dict[str, str]:
+    """Returns how a network's kernels share their rows, where launches were large enough to try."""
+    from resfields_ngp.backends.triton.tilings import CHOICES
+
+    own = {f"{name.split('_')[0]}_forward", f"{name.split('_')[0]}_backward"}
+    found = {
+        kind.kernel: str(choice.taken)
+        for kind, choice in CHOICES.items()
+        if kind.kernel in own and kind.spec == case.network
+    }
+    return {"tiles": "; ".join(f"{kernel}: {tiling}" for kernel, tiling in found.items())}
 
 
 def _error(found: Tensor, expected: Tensor) -> float:

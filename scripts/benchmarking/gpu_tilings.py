@@ -1,7 +1,7 @@
-"""Ways to share a frame's rows among programs, measured: what `tiling_of` had best return here.
+"""Ways to share a frame's rows among programs, measured: what `tilings_of` had best return.
 
-A tile's products wait for one another, so what counts is how many rows a multiprocessor has under
-way: fewer registers a thread make room for more programs, until they spill.
+More than a launch tries by itself; fewer registers a thread make room for more programs on a
+multiprocessor, until they spill.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from resfields_ngp.backends import MlpSpec
 from resfields_ngp.backends.triton import TritonBackend
-from resfields_ngp.backends.triton.mlp import Tiling
+from resfields_ngp.backends.triton.tilings import Tiling
 from resfields_ngp.records import FrameSlices
 
 from .gpu_kernels import guarded
@@ -56,7 +56,7 @@ def tilings(device: torch.device, small: bool) -> Iterator[dict[str, Any]]:
         for tiling in CANDIDATES[:2] if small else CANDIDATES:
 
             def taken(run=run, leaves=leaves, tiling=tiling) -> dict[str, Any]:
-                with mock.patch.object(_MLP, "tiling_of", lambda *_: tiling):
+                with mock.patch.object(_MLP, "tilings_of", lambda *_, **__: (tiling,)):
                     return _taken(run, leaves, device, small)
 
             yield guarded({"network": name} | asdict(tiling), taken)

@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable, Sequence
+from itertools import permutations
 
 import pytest
+import torch
 from interpreted import EXACT
 from kernel_cases import assert_alike, mlp_inputs, mlp_outputs, sloped_outputs
 from test_triton import REFERENCE
 
 from resfields_ngp.backends import MlpSpec
-from resfields_ngp.backends.triton.mlp import Tiling, tiling_of
+from resfields_ngp.backends.triton import TritonBackend
+from resfields_ngp.backends.triton import tilings as TILINGS
+from resfields_ngp.backends.triton.tilings import (
+    LEAST_ROWS,
+    Choice,
+    LaunchKind,
+    Tiling,
+    fastest,
+    measured,
+    tilings_of,
+)
 from resfields_ngp.records import FrameSlices
 
 MLP = importlib.import_module("resfields_ngp.backends.triton.mlp")
@@ -27,7 +40,7 @@ SLICES = FrameSlices((0, 2, 1), (0, 70, 70, 333))
     ],
 )
 def test_kernels_agree_with_any_tiling(tiling: Tiling, monkeypatch):
-    monkeypatch.setattr(MLP, "tiling_of", lambda *_: tiling)
+    monkeypatch.setattr(MLP, "tilings_of", lambda *_, **__: (tiling,))
     spec = MlpSpec(19, 5, 32, 2)
     jets, weights = mlp_inputs(spec, SLICES, 3)
     for outputs in (mlp_outputs, sloped_outputs):
@@ -37,10 +50,111 @@ def test_kernels_agree_with_any_tiling(tiling: Tiling, monkeypatch):
         assert_alike(found, expected, 2e-6)
 
 
+def first(spec: MlpSpec, precision: str, is_backward: bool) -> Tiling:
+    return tilings_of(spec, precision, is_backward)[0]
+
+
 def test_small_networks_take_few_registers_and_large_ones_reload_their_weights():
     small = MlpSpec(27, 16, 64, 1)
-    assert tiling_of(small, "float16", True) == Tiling(16, 4, 168, 6)
-    assert tiling_of(small, "float16", False).n_waves == 4
-    assert tiling_of(small, "bfloat16", True).n_registers is None
-    assert not tiling_of(MlpSpec(27, 16, 128, 2), "float16", True).holds_weights
-    assert tiling_of(MlpSpec(27, 16, 128, 1), "float16", True).n_warps == 8
+    assert first(small, "float16", True) == Tiling(16, 4, 168, 6)
+    assert first(small, "float16", False).n_waves == 4
+    assert first(small, "bfloat16", True).n_registers is None
+    assert not first(MlpSpec(27, 16, 128, 2), "float16", True).holds_weights
+    assert first(MlpSpec(27, 16, 128, 1), "float16", True).n_warps == 8
+
+
+@pytest.mark.parametrize("is_backward", [False, True])
+@pytest.mark.parametrize("n_layers", [1, 2])
+def test_ways_differ_and_large_networks_have_one(n_layers: int, is_backward: bool):
+    tilings = tilings_of(MlpSpec(27, 16, 64, n_layers), "float16", is_backward)
+    assert len(set(tilings)) == len(tilings) == 4
+    assert len({str(tiling) for tiling in tilings}) == 4
+    assert len(tilings_of(MlpSpec(27, 16, 128, n_layers), "float16", is_backward)) == 1
+
+
+SLOW, QUICK, WRONG, BROKEN = (Tiling(rows) for rows in (16, 32, 64, 128))
+MILLISECONDS = {SLOW: 2.0, QUICK: 1.0, WRONG: 0.1}
+
+
+class Kernel:
+    """Stands for one that adds to its results: differently with one tiling, not at all by another.
+
+    A bench runs it over and over on the same results, as one does on a GPU.
+    """
+
+    def __init__(self) -> None:
+        self.last: Tiling | None = None
+        self.results: list[torch.Tensor] = []
+
+    def __call__(self, tiling: Tiling, results: Sequence[torch.Tensor]) -> None:
+        if tiling == BROKEN:
+            raise RuntimeError("out of registers")
+        self.last = tiling
+        for each in results:
+            each += torch.arange(1.0, 5.0) * (1.5 if tiling == WRONG else 1.0)
+
+    def bench(self, run: Callable[[], None]) -> float:
+        for _ in range(3):
+            run()
+        assert self.last is not None
+        return MILLISECONDS[self.last]
+
+
+@pytest.mark.parametrize("order", list(permutations([SLOW, QUICK, BROKEN])))
+def test_the_fastest_that_runs_is_taken_in_any_order(order: tuple[Tiling, ...]):
+    kernel, results = Kernel(), [torch.zeros(4), torch.zeros(4)]
+    choice = measured(order, kernel, results, kernel.bench)
+    assert choice == Choice(QUICK, {SLOW: 2.0, QUICK: 1.0})
+    assert not any(each.any() for each in results)
+
+
+def test_one_that_computes_something_else_is_not_taken_however_fast(caplog):
+    kernel = Kernel()
+    choice = measured((SLOW, WRONG, QUICK), kernel, [torch.zeros(4)], kernel.bench)
+    assert choice == Choice(QUICK, {SLOW: 2.0, QUICK: 1.0})
+    assert str(WRONG) in caplog.text
+
+
+def test_the_error_of_the_first_is_raised_where_none_runs():
+    kernel = Kernel()
+    with pytest.raises(RuntimeError, match="out of registers"):
+        measured((BROKEN, BROKEN), kernel, [torch.zeros(4)], kernel.bench)
+
+
+def test_few_rows_and_cpus_take_the_first_and_what_was_measured_stays(monkeypatch):
+    kind = LaunchKind("f", MlpSpec(27, 16, 64, 1), 27, "float16", (), torch.device("cpu"))
+    monkeypatch.setattr(TILINGS, "CHOICES", {})
+    kernel = Kernel()
+    given = ((SLOW, QUICK), kernel, [torch.zeros(4)])
+    assert fastest(kind, *given, LEAST_ROWS) == SLOW and kernel.last is None
+    monkeypatch.setattr(TILINGS, "_can_measure", lambda device: True)
+    monkeypatch.setattr(TILINGS, "_bench", kernel.bench)
+    assert fastest(kind, *given, LEAST_ROWS - 1) == SLOW and kernel.last is None
+    assert fastest(kind, *given, LEAST_ROWS) == QUICK == kernel.last
+    kernel.last = None
+    assert fastest(kind, *given, 1) == QUICK and kernel.last is None
+
+
+def test_results_are_the_same_when_all_ways_are_tried(monkeypatch):
+    """The launches themselves, interpreted: each is tried on results of its own."""
+    monkeypatch.setattr(TILINGS, "CHOICES", {})
+    monkeypatch.setattr(TILINGS, "LEAST_ROWS", 1)
+    monkeypatch.setattr(TILINGS, "_can_measure", lambda device: True)
+    times = iter(range(100, 0, -1))  # the last is the fastest
+
+    def bench(run: Callable[[], None]) -> float:
+        run()
+        return next(times)
+
+    monkeypatch.setattr(TILINGS, "_bench", bench)
+    spec = MlpSpec(19, 5, 32, 1)
+    jets, weights = mlp_inputs(spec, SLICES, 3)
+    backend = TritonBackend("cpu", "bfloat16")
+    for outputs in (mlp_outputs, sloped_outputs):
+        found = outputs(backend, jets, SLICES, weights, spec)
+        assert_alike(found, outputs(REFERENCE, jets, SLICES, weights, spec), 2e-2)
+    kernels = {"mlp_forward", "mlp_backward", "sloped_forward", "sloped_backward"}
+    assert {kind.kernel for kind in TILINGS.CHOICES} == kernels
+    for kind, choice in TILINGS.CHOICES.items():
+        tilings = tilings_of(spec, "bfloat16", kind.kernel.endswith("backward"))
+        assert tuple(choice.milliseconds) == tilings and choice.taken == tilings[-1]

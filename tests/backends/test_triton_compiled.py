@@ -64,8 +64,18 @@ def test_registers_suffice(kernels: list[dict]):
         each
         for each in kernels
         if each["spilled"] > allowed.get(each["kernel"], SPILLED).get(each["case"], 64)
+        and not each["tiling"]  # one that spills is measured, and not taken
     ]
     assert not excessive, excessive
+
+
+def test_every_other_way_to_share_rows_compiles(kernels: list[dict]):
+    networks = {"mlp_forward", "mlp_backward", "sloped_forward", "sloped_backward"}
+    for kernel in networks:
+        found = [e for e in kernels if e["kernel"] == kernel and e["tiling"]]
+        cases = {"geometry", "two layers"} | ({"colour"} if kernel.startswith("mlp") else set())
+        assert {e["case"] for e in found} == cases
+        assert len({(e["case"], e["tiling"]) for e in found}) == 3 * len(cases)
 
 
 def test_a_program_fits_into_a_multiprocessor(kernels: list[dict]):

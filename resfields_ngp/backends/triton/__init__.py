@@ -15,7 +15,8 @@ from ..reference import ReferenceBackend
 try:
     from . import grid, rays
     from .launching import is_interpreted
-    from .mlp import Precision, mlp, sloped_mlp
+    from .mlp import mlp, sloped_mlp
+    from .tilings import Precision
 except ImportError as error:
     raise BackendUnavailable(
         f"triton: {error}; PyTorch's CUDA wheels carry it, else run `pip install triton`"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import reduce
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import triton.language as tl
@@ -17,46 +17,10 @@ from ..specs import MlpSpec, pad_to_16
 from .launching import is_interpreted, launch, power_of_two, programs_per_frame
 from .mlp_kernels import mlp_backward, mlp_forward
 from .sloped_kernels import sloped_backward, sloped_forward
-
-Precision = Literal["float16", "bfloat16", "float32"]
-"""Operands of matrix products. float16 resolves positions to 1/4000 of the box, bfloat16 only to
-1/500; float32 is for comparison."""
+from .tilings import LaunchKind, Precision, Tiling, fastest, tilings_of
 
 _HALF_MAX = torch.finfo(torch.float16).max
 _OPERANDS = {"float16": tl.float16, "bfloat16": tl.bfloat16, "float32": tl.float32}
-
-
-@dataclass(frozen=True)
-class Tiling:
-    """How programs share the rows of a frame, and what of a multiprocessor each takes."""
-
-    rows: int = 16
-    """Of a tile: the least that tensor cores take."""
-    n_warps: int = 4
-    """Of a program."""
-    n_registers: int | None = None
-    """Most of a thread; None leaves them to the compiler."""
-    n_waves: int = 4
-    """Programs for each multiprocessor: twice those that run at once, or less."""
-    holds_weights: bool = True
-    """Whether matrices stay in the registers, or come from the cache each time."""
-    is_tall: bool = False
-    """Whether a warp has rows of its own, of which there are to be 16 for each, with all columns:
-    then warps do not wait for one another between layers, but a thread holds four times as much.
-    Otherwise a warp has columns of its own. The compiler shares products by their longer side."""
-
-
-def tiling_of(spec: MlpSpec, precision: Precision, is_backward: bool) -> Tiling:
-    """Returns how a network's rows are shared; ``gpu_check.py --parts tilings`` measures others."""
-    # What stays in the registers leaves room for the rest of two hidden layers of 64 neurons.
-    holds_weights = spec.n_weights <= 1 << 13
-    is_wide = max(spec.n_neurons, spec.shapes[0][1]) > 64
-    n_warps = 8 if is_wide or not holds_weights else 4
-    # With so few registers a third program fits on a multiprocessor in the backward pass.
-    is_dense = spec.n_hidden_layers <= 1 and not is_wide
-    if is_dense and precision == "float16" and spec.activation != "softplus":
-        return Tiling(16, n_warps, 168, 6 if is_backward else 4, holds_weights)
-    return Tiling(n_warps=n_warps, holds_weights=holds_weights)
 
 
 def mlp(
@@ -91,7 +55,7 @@ def launch_options(
         spec: The network.
         n_inputs: Columns of the inputs, padded already or not.
         precision: Operands of the products.
-        tiling: See `tiling_of`.
+        tiling: See `tilings.tilings_of`.
     """
     least = 16 if tiling.is_tall else 2 * tiling.rows
     widths = (n_inputs, spec.n_neurons, spec.n_outputs)
@@ -117,10 +81,8 @@ class _Mlp(torch.autograd.Function):
         jets, operands = jets.contiguous(), _operands(weights, precision)
         ctx.save_for_backward(jets, operands)
         outputs = jets.new_empty(jets.shape[0], jets.shape[1], spec.n_outputs)
-        grid, offsets, options = _launch_of(ctx, jets.shape[2], jets.device)
-        options["D"] = jets.shape[1] - 1
-        inputs = (jets, offsets, operands, operands.shape[1])
-        launch(mlp_forward, grid, *inputs, outputs, **options)
+        constants = {"D": jets.shape[1] - 1}
+        _run(ctx, mlp_forward, (jets,), operands, (), (outputs,), constants)
         return outputs
 
     @staticmethod
@@ -130,11 +92,10 @@ class _Mlp(torch.autograd.Function):
         with_jets = ctx.needs_input_grad[0]
         grad_jets = torch.empty_like(jets) if with_jets else jets.new_empty(1)
         grad_weights = torch.zeros_like(operands, dtype=torch.float32)
-        grid, offsets, options = _launch_of(ctx, jets.shape[2], jets.device, is_backward=True)
-        options |= {"D": jets.shape[1] - 1, "WITH_JETS": with_jets}
-        inputs = (jets, offsets, operands, operands.shape[1], gradients)
-        largest = _largest(ctx.precision, gradients)
-        launch(mlp_backward, grid, *inputs, largest, grad_jets, grad_weights, **options)
+        constants = {"D": jets.shape[1] - 1, "WITH_JETS": with_jets}
+        given = (gradients, _largest(ctx.precision, gradients))
+        results = (grad_jets, grad_weights)
+        _run(ctx, mlp_backward, (jets,), operands, given, results, constants)
         return grad_jets if with_jets else None, grad_weights, None, None, None
 
 
@@ -149,12 +110,8 @@ class _SlopedMlp(torch.autograd.Function):
         ctx.save_for_backward(features, others, operands)
         outputs = features.new_empty(features.shape[0], spec.n_outputs)
         gradients = features.new_empty(features.shape[0], 3)
-        n_features = features.shape[2]
-        width = n_features + others.shape[2]
-        grid, offsets, options = _launch_of(ctx, width, features.device)
-        options["N_FEATURES"] = n_features
-        inputs = (features, others, offsets, operands, operands.shape[1])
-        launch(sloped_forward, grid, *inputs, outputs, gradients, **options)
+        results, constants = (outputs, gradients), {"N_FEATURES": features.shape[2]}
+        _run(ctx, sloped_forward, (features, others), operands, (), results, constants)
         return outputs, gradients
 
     @staticmethod
@@ -165,37 +122,51 @@ class _SlopedMlp(torch.autograd.Function):
         by_features = torch.empty_like(features) if with_features else features.new_empty(1)
         by_others = torch.empty_like(others) if with_others else others.new_empty(1)
         by_weights = torch.zeros_like(operands, dtype=torch.float32)
-        n_features = features.shape[2]
-        width = n_features + others.shape[2]
-        grid, offsets, options = _launch_of(ctx, width, features.device, is_backward=True)
         wanted = {"WITH_FEATURES": with_features, "WITH_OTHERS": with_others}
-        options |= {"N_FEATURES": n_features} | wanted
-        inputs = (features, others, offsets, operands, operands.shape[1], grad_outputs, pulls)
-        largest = _largest(ctx.precision, grad_outputs, pulls)
-        gradients = (by_features, by_others, by_weights)
-        launch(sloped_backward, grid, *inputs, largest, *gradients, **options)
+        constants = {"N_FEATURES": features.shape[2]} | wanted
+        given = (grad_outputs, pulls, _largest(ctx.precision, grad_outputs, pulls))
+        results = (by_features, by_others, by_weights)
+        _run(ctx, sloped_backward, (features, others), operands, given, results, constants)
         by_jets = (by_features if with_features else None, by_others if with_others else None)
         return *by_jets, by_weights, None, None, None
 
 
-def _launch_of(
-    ctx: Any, n_inputs: int, device: torch.device, is_backward: bool = False
-) -> tuple[tuple[int, int], Tensor, dict[str, Any]]:
-    """Returns the launch grid, (programs a frame, frames), the frames' row bounds, and constants.
+def _run(
+    ctx: Any,
+    kernel: Any,
+    rows: tuple[Tensor, ...],
+    operands: Tensor,
+    given: tuple[Tensor, ...],
+    results: tuple[Tensor, ...],
+    constants: dict[str, Any],
+) -> None:
+    """Launches a kernel: programs walk the tiles of each frame.
 
     Args:
         ctx: Of a function that keeps its slices, spec and precision there.
-        n_inputs: See `launch_options`.
-        device: Where the rows are.
-        is_backward: Whether the launch is that of the backward pass, which takes more registers.
+        kernel: Takes rows, row bounds, operands, given tensors and results, in that order.
+        rows: Inputs of the network, (N, 1 + D, columns) each.
+        operands: Weights as they are multiplied.
+        given: Gradients of the outputs, and the largest magnitude among them; in the backward pass.
+        results: What the kernel writes, and weight gradients that it adds to.
+        constants: Of this kernel, besides `launch_options`.
     """
-    slices: FrameSlices = ctx.slices
-    n_frames = len(slices.frames)
-    tiling = tiling_of(ctx.spec, ctx.precision, is_backward)
-    sides = (slices.most_rows, _block(tiling))
-    n_programs = programs_per_frame(n_frames, *sides, device, tiling.n_waves)
-    options = launch_options(ctx.spec, n_inputs, ctx.precision, tiling)
-    return (n_programs, n_frames), on_device(slices.offsets, device), options
+    slices, spec, precision = ctx.slices, ctx.spec, ctx.precision
+    n_frames, device = len(slices.frames), rows[0].device
+    n_inputs = sum(each.shape[2] for each in rows)
+    offsets = on_device(slices.offsets, device)
+
+    def start(tiling: Tiling, written: Sequence[Tensor]) -> None:
+        sides = (slices.most_rows, _block(tiling))
+        n_programs = programs_per_frame(n_frames, *sides, device, tiling.n_waves)
+        options = launch_options(spec, n_inputs, precision, tiling) | constants
+        inputs = (*rows, offsets, operands, operands.shape[1], *given)
+        launch(kernel, (n_programs, n_frames), *inputs, *written, **options)
+
+    compiled_for = (kernel.__name__, spec, n_inputs, precision, tuple(constants.items()))
+    kind = LaunchKind(*compiled_for, device)
+    tilings = tilings_of(spec, precision, is_backward=bool(given))
+    start(fastest(kind, tilings, start, results, slices.n_rows), results)
 
 
 def _largest(precision: Precision, *gradients: Tensor) -> Tensor:

@@ -1,0 +1,188 @@
+"""How programs share a frame's rows: a few ways, of which the fastest on the GPU at hand is taken.
+
+A tile's products wait for one another, so what counts is how many rows a multiprocessor has under
+way; how many that can be, registers, the compiler's version and the architecture decide. So a
+network's first large launch of each kind tries them all, on its own rows.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, cast
+
+import torch
+from torch import Tensor
+from triton.testing import do_bench
+
+from ..specs import MlpSpec
+
+Precision = Literal["float16", "bfloat16", "float32"]
+"""Operands of matrix products. float16 resolves positions to 1/4000 of the box, bfloat16 only to
+1/500; float32 is for comparison."""
+
+LEAST_ROWS = 1 << 17
+"""Of a launch that is worth measuring."""
+TOLERANCE = 0.01
+"""Of the results of a tiling by the norm, against the first one's: all round alike."""
+_WARM_MS, _TIMED_MS = 2, 10
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """How programs share the rows of a frame, and what of a multiprocessor each takes."""
+
+    rows: int = 16
+    """Of a tile: the least that tensor cores take."""
+    n_warps: int = 4
+    """Of a program."""
+    n_registers: int | None = None
+    """Most of a thread; None leaves them to the compiler."""
+    n_waves: int = 4
+    """Programs for each multiprocessor: twice those that run at once, or less."""
+    holds_weights: bool = True
+    """Whether matrices stay in the registers, or come from the cache each time."""
+    is_tall: bool = False
+    """Whether a warp has rows of its own, of which there are to be 16 for each, with all columns:
+    then warps do not wait for one another between layers, but a thread holds four times as much.
+    Otherwise a warp has columns of its own. The compiler shares products by their longer side."""
+
+    def __str__(self) -> str:
+        registers = "any" if self.n_registers is None else self.n_registers
+        sizes = f"{self.rows} rows, {self.n_warps} warps, {registers} registers, {self.n_waves}"
+        return f"{sizes} waves{', tall' * self.is_tall}{', loading' * (not self.holds_weights)}"
+
+
+def tilings_of(spec: MlpSpec, precision: Precision, is_backward: bool) -> tuple[Tiling, ...]:
+    """Returns ways to share a network's rows, first the one to take where none is measured.
+
+    The others are what disassembly for several architectures lets hope for;
+    ``gpu_check.py --parts tilings`` measures more.
+    """
+    # What stays in the registers leaves room for the rest of two hidden layers of 64 neurons.
+    holds_weights = spec.n_weights <= 1 << 13
+    is_wide = max(spec.n_neurons, spec.shapes[0][1]) > 64
+    if is_wide or not holds_weights or precision == "float32":
+        n_warps = 8 if is_wide or not holds_weights else 4
+        return (Tiling(n_warps=n_warps, holds_weights=holds_weights),)
+    plain, dense = Tiling(), Tiling(16, 4, 168, 6 if is_backward else 4)
+    # With so few registers a third program fits on a multiprocessor in the backward pass.
+    is_small = spec.n_hidden_layers <= 1
+    is_dense = is_small and precision == "float16" and spec.activation != "softplus"
+    usual = (dense, plain) if is_dense else (plain, dense)
+    if is_backward:
+        return (*usual, Tiling(16, 8, 128, 4), Tiling(32, 8, 128, 4))
+    return (*usual, Tiling(16, 4, 128, 8), Tiling(64, 4, None, 4, is_tall=True))
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What was measured for one kind of launch."""
+
+    taken: Tiling
+    """The fastest whose results agree with the first one's."""
+    milliseconds: dict[Tiling, float]
+    """Of each that ran and agrees."""
+
+
+@dataclass(frozen=True)
+class LaunchKind:
+    """What a kernel is compiled for besides its tiling, and where it runs."""
+
+    kernel: str
+    spec: MlpSpec
+    n_inputs: int
+    precision: Precision
+    constants: tuple[tuple[str, int], ...]
+    """Of this kernel: tangents, and which gradients are wanted."""
+    device: torch.device
+
+
+CHOICES: dict[LaunchKind, Choice] = {}
+"""What was measured in this process."""
+
+
+def fastest(
+    kind: LaunchKind,
+    tilings: Sequence[Tiling],
+    start: Callable[[Tiling, Sequence[Tensor]], None],
+    results: Sequence[Tensor],
+    n_rows: int,
+) -> Tiling:
+    """Returns the tiling to launch with: the fastest, measured once for each kind of launch.
+
+    Args:
+        kind: Of the launch.
+        tilings: Candidates. The first is taken without measuring where rows are few, no GPU is
+            there or the launch is being recorded.
+        start: Launches with a tiling, which writes or adds to results.
+        results: What the kernel writes; tried on others of their shape.
+        n_rows: Of all frames.
+
+    Raises:
+        Exception: No tiling compiles and launches here; the first one's error.
+    """
+    if len(tilings) == 1:
+        return tilings[0]
+    if kind not in CHOICES:
+        if n_rows < LEAST_ROWS or not _can_measure(results[0].device):
+            return tilings[0]
+        CHOICES[kind] = measured(tilings, start, results, _bench)
+        _log.debug("%s: %s", kind, CHOICES[kind])
+    return CHOICES[kind].taken
+
+
+def measured(
+    tilings: Sequence[Tiling],
+    start: Callable[[Tiling, Sequence[Tensor]], None],
+    results: Sequence[Tensor],
+    bench: Callable[[Callable[[], None]], float],
+) -> Choice:
+    """Measures tilings on zeroed results; one that fails, or computes something else, is left out.
+
+    Args:
+        tilings: Candidates.
+        start: See `fastest`.
+        results: See `fastest`.
+        bench: Returns the ms of a function.
+
+    Raises:
+        Exception: None runs; the first one's error.
+    """
+    expected: list[Tensor] | None = None
+    found: dict[Tiling, float] = {}
+    first_error: Exception | None = None
+    for tiling in tilings:
+        scratch = [torch.zeros_like(each) for each in results]
+        try:
+            start(tiling, scratch)
+            if expected is not None and not _agree(scratch, expected):
+                _log.warning("a kernel's %s computes something else here; it is not used", tiling)
+                continue
+            expected = expected or [each.clone() for each in scratch]
+            found[tiling] = bench(lambda tiling=tiling, scratch=scratch: start(tiling, scratch))
+        except Exception as error:
+            # It does not fit the device, or its assembler fails: each has errors of its own.
+            first_error = first_error or error
+            _log.debug("%s does not run here: %s", tiling, error)
+    if first_error and not found:
+        raise first_error
+    return Choice(min(found, key=lambda tiling: found[tiling]), found)
+
+
+def _agree(found: Sequence[Tensor], expected: Sequence[Tensor]) -> bool:
+    """Returns whether results are the same but for rounding; NaN is not."""
+    pairs = zip(found, expected, strict=True)
+    return all(bool((one - other).norm() <= TOLERANCE * other.norm()) for one, other in pairs)
+
+
+def _can_measure(device: torch.device) -> bool:
+    return device.type == "cuda" and not torch.cuda.is_current_stream_capturing()
+
+
+def _bench(run: Callable[[], None]) -> float:
+    found = do_bench(run, warmup=_WARM_MS, rep=_TIMED_MS, return_mode="median")
+    return cast("float", found)  # one number, without quantiles

@@ -1,4 +1,4 @@
-"""Textured meshes as binary glTF 2.0, unlit: the photographs' light is in the texture already."""
+"""Meshes as binary glTF 2.0, unlit: the photographs' light is in their colours already."""
 
 from __future__ import annotations
 
@@ -9,11 +9,40 @@ from typing import Any
 import numpy as np
 
 from .draco import EXTENSION, compress
-from .mesh import Mesh
-from .mesh_files import is_far
+from .mesh import Mesh, is_far
 
-_FLOAT, _UNSIGNED = 5126, 5125
+_FLOAT, _UNSIGNED, _SHORT = 5126, 5125, 5123
+_STORED = {_FLOAT: "<f4", _UNSIGNED: "<u4", _SHORT: "<u2"}
 _VERTICES, _INDICES = 34962, 34963
+_UNLIT = "KHR_materials_unlit"
+_ASSET = {"version": "2.0", "generator": "resfields_ngp"}
+
+
+def coloured_glb(mesh: Mesh) -> bytes:
+    """Returns a GLB of one mesh with its vertices' colours; without colours it is lit.
+
+    A mesh without triangles is an empty scene.
+
+    Colours are linear in glTF, and so are stored with 16 bits, which tell all shades of sRGB apart.
+
+    Args:
+        mesh: It stays in its own units and axes.
+    """
+    if mesh.n_faces == 0:
+        return packed({"asset": _ASSET, "scenes": [{}]}, b"")
+    parts = _Buffer()
+    place, attributes = _placed(mesh)
+    primitive = _add_plain(parts, attributes, mesh.faces)
+    matt: dict[str, Any] = {"pbrMetallicRoughness": {"metallicFactor": 0.0, "roughnessFactor": 1.0}}
+    if mesh.colours is None:
+        return _document(parts, place, primitive, matt, {})
+    levels = np.full((len(mesh.vertices), 4), 65535)
+    levels[:, :3] = np.round(65535 * linear_of_srgb(mesh.colours / 255))
+    colours = parts.add(levels, "VEC4", _SHORT, _VERTICES)
+    parts.accessors[colours]["normalized"] = True
+    primitive["attributes"]["COLOR_0"] = colours
+    unlit = matt | {"extensions": {_UNLIT: {}}}
+    return _document(parts, place, primitive, unlit, {"extensionsUsed": [_UNLIT]})
 
 
 def textured_glb(
@@ -32,31 +61,62 @@ def textured_glb(
     Raises:
         ImportError: draco is asked for and DracoPy is not installed.
     """
-    # Floats are too coarse far from the origin: there the node carries the mesh's place.
+    parts = _Buffer()
+    place, attributes = _placed(mesh)
+    attributes["TEXCOORD_0"] = np.stack([uvs[:, 0], 1 - uvs[:, 1]], axis=1)
+    primitive = (_add_compressed if draco else _add_plain)(parts, attributes, mesh.faces)
+    image = parts.add_bytes(picture)
+    required = {"extensionsRequired": [EXTENSION]} if draco else {}
+    more = {
+        "extensionsUsed": [_UNLIT, *required.get("extensionsRequired", [])],
+        **required,
+        "textures": [{"source": 0, "sampler": 0}],
+        "samplers": [_SAMPLER],
+        "images": [{"bufferView": image, "mimeType": f"image/{kind}"}],
+    }
+    return _document(parts, place, primitive, _MATERIAL, more)
+
+
+def linear_of_srgb(srgb: np.ndarray) -> np.ndarray:
+    """Returns linear light in [0, 1] of sRGB in [0, 1] (IEC 61966-2-1).
+
+    >>> linear_of_srgb(np.array([0.0, 1.0])).tolist()
+    [0.0, 1.0]
+    """
+    return np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
+
+
+def _placed(mesh: Mesh) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Returns a mesh's place, and its positions from there on with their normals.
+
+    Floats are too coarse far from the origin: there the node carries the mesh's place.
+    """
     place = mesh.vertices.mean(axis=0) if is_far(mesh) else np.zeros(3)
     attributes = {"POSITION": mesh.vertices - place}
     if mesh.normals is not None:
         lengths = np.linalg.norm(mesh.normals, axis=1, keepdims=True)
         normals = np.where(lengths > 1e-6, mesh.normals / np.maximum(lengths, 1e-6), [0, 0, 1.0])
         attributes["NORMAL"] = normals
-    attributes["TEXCOORD_0"] = np.stack([uvs[:, 0], 1 - uvs[:, 1]], axis=1)
-    parts = _Buffer()
-    primitive = (_add_compressed if draco else _add_plain)(parts, attributes, mesh.faces)
-    image = parts.add_bytes(picture)
-    required = {"extensionsRequired": [EXTENSION]} if draco else {}
-    return _packed(
+    return place, attributes
+
+
+def _document(
+    parts: _Buffer,
+    place: np.ndarray,
+    primitive: dict[str, Any],
+    material: dict[str, Any],
+    more: dict[str, Any],
+) -> bytes:
+    """Returns a GLB of one primitive at a place."""
+    return packed(
         {
-            "asset": {"version": "2.0", "generator": "resfields_ngp"},
-            "extensionsUsed": ["KHR_materials_unlit", *required.get("extensionsRequired", [])],
-            **required,
+            "asset": _ASSET,
+            **more,
             "scene": 0,
             "scenes": [{"nodes": [0]}],
             "nodes": [{"mesh": 0} | ({"translation": place.tolist()} if place.any() else {})],
             "meshes": [{"primitives": [primitive | {"material": 0}]}],
-            "materials": [_MATERIAL],
-            "textures": [{"source": 0, "sampler": 0}],
-            "samplers": [_SAMPLER],
-            "images": [{"bufferView": image, "mimeType": f"image/{kind}"}],
+            "materials": [material],
             "accessors": parts.accessors,
             "bufferViews": parts.views,
             "buffers": [{"byteLength": len(parts.content)}],
@@ -104,7 +164,7 @@ _MATERIAL: dict[str, Any] = {
         "metallicFactor": 0.0,
         "roughnessFactor": 1.0,
     },
-    "extensions": {"KHR_materials_unlit": {}},
+    "extensions": {_UNLIT: {}},
 }
 # Linear with mipmaps; clamped to the edge.
 _SAMPLER = {"magFilter": 9729, "minFilter": 9987, "wrapS": 33071, "wrapT": 33071}
@@ -120,7 +180,7 @@ class _Buffer:
 
     def add(self, values: np.ndarray, shape: str, kind: int, target: int) -> int:
         """Appends an array; returns the number of its accessor."""
-        stored = np.ascontiguousarray(values, "<f4" if kind == _FLOAT else "<u4")
+        stored = np.ascontiguousarray(values, _STORED[kind])
         view = self.add_bytes(stored.tobytes())
         self.views[view]["target"] = target
         number = self.declare(len(stored), shape, kind)
@@ -140,10 +200,11 @@ class _Buffer:
         return len(self.views) - 1
 
 
-def _packed(document: dict[str, Any], content: bytes) -> bytes:
+def packed(document: dict[str, Any], content: bytes) -> bytes:
     """Returns the container: header, JSON chunk, binary chunk."""
     text = json.dumps(document, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 4)
     chunks = struct.pack("<I4s", len(text), b"JSON") + text
-    chunks += struct.pack("<I4s", len(content), b"BIN\0") + content
+    if content:
+        chunks += struct.pack("<I4s", len(content), b"BIN\0") + content
     return struct.pack("<4sII", b"glTF", 2, 12 + len(chunks)) + chunks

@@ -45,6 +45,14 @@ class Mesh:
         return Mesh(self.vertices[used], faces.reshape(-1, 3), normals, colours)
 
 
+def is_far(mesh: Mesh) -> bool:
+    """Returns whether single precision rounds by over a hundred-thousandth of the mesh."""
+    if len(mesh.vertices) == 0:
+        return False
+    rounding = np.abs(mesh.vertices).max() * np.finfo(np.float32).eps
+    return bool(rounding > 1e-5 * np.ptp(mesh.vertices, axis=0).max())
+
+
 @dataclass(frozen=True)
 class MeshStatistics:
     """What the manifest says of a mesh, in its units."""

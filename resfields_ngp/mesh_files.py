@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +9,10 @@ import numpy as np
 import trimesh
 from trimesh.visual import ColorVisuals
 
-from .mesh import Mesh
+from .gltf import coloured_glb
+from .mesh import Mesh, is_far
+from .sequences.gltf import Gltf
+from .sequences.gltf_motion import Motion
 from .writing import write_whole
 
 
@@ -34,6 +36,8 @@ def read_mesh(path: Path) -> Mesh:
         ValueError: The file is cut off or not a mesh.
     """
     try:
+        if path.suffix.lower() == ".glb":
+            return _read_glb(path)
         loaded = trimesh.load(path, process=False, force="mesh")
         assert isinstance(loaded, trimesh.Trimesh)
         vertices, faces = np.asarray(loaded.vertices), np.asarray(loaded.faces, np.int64)
@@ -42,6 +46,12 @@ def read_mesh(path: Path) -> Mesh:
     except Exception as error:  # trimesh raises whatever its parsers stumble over
         raise ValueError(f"{path}: not a readable mesh ({error}); mesh the frame again") from error
     return Mesh(vertices, faces.reshape(-1, 3), None, _colours_of(loaded))
+
+
+def _read_glb(path: Path) -> Mesh:
+    """Reads a GLB at rest; trimesh takes the linear colours of glTF for sRGB."""
+    scene = Motion.find(Gltf.open(path)).mesh(0.0)
+    return Mesh(scene.vertices, np.asarray(scene.faces), None, scene.colours)
 
 
 def _colours_of(loaded: trimesh.Trimesh) -> np.ndarray | None:
@@ -94,36 +104,8 @@ def to_obj(mesh: Mesh) -> bytes:
     return ("\n".join(lines) + "\n").encode()
 
 
-def to_glb(mesh: Mesh) -> bytes:
-    """Returns a binary glTF; positions stay in the mesh's own units and axes.
-
-    Far from the origin, where floats are too coarse for it, the mesh's node carries its place.
-    """
-    place = np.eye(4)
-    if is_far(mesh):
-        place[:3, 3] = mesh.vertices.mean(axis=0)
-    packed = trimesh.Trimesh(
-        mesh.vertices - place[:3, 3],
-        mesh.faces,
-        vertex_normals=mesh.normals,
-        vertex_colors=mesh.colours,
-        process=False,
-    )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        scene = trimesh.Scene()
-        scene.add_geometry(packed, transform=place)
-        content = scene.export(file_type="glb", include_normals=mesh.normals is not None)
-    assert isinstance(content, bytes)
-    return content
-
-
-def is_far(mesh: Mesh) -> bool:
-    """Returns whether single precision rounds by over a hundred-thousandth of the mesh."""
-    if len(mesh.vertices) == 0:
-        return False
-    rounding = np.abs(mesh.vertices).max() * np.finfo(np.float32).eps
-    return bool(rounding > 1e-5 * np.ptp(mesh.vertices, axis=0).max())
-
-
-FORMATS: dict[str, Callable[[Mesh], bytes]] = {"ply": to_ply, "obj": to_obj, "glb": to_glb}
+FORMATS: dict[str, Callable[[Mesh], bytes]] = {
+    "ply": to_ply,
+    "obj": to_obj,
+    "glb": coloured_glb,
+}

@@ -14,8 +14,8 @@ from trimesh.visual import TextureVisuals
 from .atlas import Atlas, TexturedMesh
 from .draco import EXTENSION, require_draco
 from .gltf import textured_glb
-from .mesh import Mesh
-from .mesh_files import is_far, to_ply
+from .mesh import Mesh, is_far
+from .mesh_files import to_ply
 from .textured_rendering import lookup
 from .writing import write_whole
 

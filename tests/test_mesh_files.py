@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import trimesh
 from resfields_ngp import writing
 from resfields_ngp.mesh import Mesh
 from resfields_ngp.mesh_files import FORMATS, read_mesh, write_mesh
+from resfields_ngp.sequences.gltf import Gltf
 
 
 @pytest.fixture
@@ -60,6 +62,26 @@ def test_normals_are_those_given(mesh: Mesh) -> None:
     glb = np.frombuffer(content, "<f4", 3 * n, start).reshape(-1, 3)
     for found in (ply, obj, glb):
         np.testing.assert_allclose(found, mesh.normals, atol=1e-4)
+
+
+def test_colours_are_linear_in_glb_and_tell_all_shades_apart(mesh: Mesh, tmp_path: Path) -> None:
+    """As glTF has it: 127 of 255 in sRGB is 0.2122 of the light."""
+    grey = np.repeat(np.arange(len(mesh.vertices))[:, None] % 256, 3, axis=1).astype(np.uint8)
+    write_mesh(replace(mesh, colours=grey), tmp_path / "grey.glb")
+    file = Gltf.open(tmp_path / "grey.glb")
+    primitive = file.tree["meshes"][0]["primitives"][0]
+    linear = file.accessor(primitive["attributes"]["COLOR_0"])
+    np.testing.assert_allclose(
+        linear[[0, 127]], [[0, 0, 0, 1], [0.2122, 0.2122, 0.2122, 1]], atol=1e-4
+    )
+    assert len(np.unique(linear[:, 0])) == len(np.unique(grey))
+    material = file.tree["materials"][primitive["material"]]
+    assert "KHR_materials_unlit" in material["extensions"]
+    write_mesh(Mesh(mesh.vertices, mesh.faces), tmp_path / "bare.glb")
+    bare = Gltf.open(tmp_path / "bare.glb").tree
+    assert bare["materials"][0] == {
+        "pbrMetallicRoughness": {"metallicFactor": 0.0, "roughnessFactor": 1.0}
+    }
 
 
 @pytest.mark.parametrize("suffix", FORMATS)

@@ -36,6 +36,9 @@ class MeshingConfig:
     """Distance between tracked mesh and surface above which a new group begins, model units."""
     formats: tuple[Literal["ply", "obj", "glb", "usd"], ...] = ("ply",)
     """File formats to write, any of ply (binary), obj, glb and, with a texture, usd."""
+    animate: bool = False
+    """Whether glb files are also joined to one that plays them, RUN/meshes.glb, or with a texture
+    RUN/textured.glb."""
     frames: str = "::"
     """Frames to mesh, as start:stop:stride (or one number) over the frames that were fitted."""
     level: float = 0.0
@@ -66,6 +69,11 @@ class MeshingConfig:
             raise ValueError(f"meshing.keep_largest is {self.keep_largest}; allowed: 0 or more")
         if not self.formats:
             raise ValueError("meshing.formats is empty; give at least one of ply, obj, glb, usd")
+        if self.animate and "glb" not in self.formats:
+            raise ValueError(
+                f"meshing.animate joins glb files, and meshing.formats is {','.join(self.formats)};"
+                " add glb"
+            )
         if self.group_size < 1:
             raise ValueError(f"meshing.group_size is {self.group_size}; allowed: 1 or more")
         if self.group_residual <= 0:

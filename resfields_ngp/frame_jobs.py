@@ -154,7 +154,7 @@ def described(found: FrameMesh, reconstruction: Reconstruction | FittedSurfaces)
 def manifest_settings(source: str, config: MeshingConfig) -> dict[str, Any]:
     """Returns what meshes depend on, for the manifest's header."""
     settings = {"source": source, **asdict(config)}
-    for irrelevant in ("frames", "formats"):
+    for irrelevant in ("frames", "formats", "animate"):
         del settings[irrelevant]
     return settings
 

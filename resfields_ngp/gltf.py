@@ -11,11 +11,11 @@ import numpy as np
 from .draco import EXTENSION, compress
 from .mesh import Mesh, is_far
 
-_FLOAT, _UNSIGNED, _SHORT = 5126, 5125, 5123
-_STORED = {_FLOAT: "<f4", _UNSIGNED: "<u4", _SHORT: "<u2"}
+FLOAT, _UNSIGNED, _SHORT = 5126, 5125, 5123
+_STORED = {FLOAT: "<f4", _UNSIGNED: "<u4", _SHORT: "<u2"}
 _VERTICES, _INDICES = 34962, 34963
 _UNLIT = "KHR_materials_unlit"
-_ASSET = {"version": "2.0", "generator": "resfields_ngp"}
+ASSET = {"version": "2.0", "generator": "resfields_ngp"}
 
 
 def coloured_glb(mesh: Mesh) -> bytes:
@@ -29,8 +29,8 @@ def coloured_glb(mesh: Mesh) -> bytes:
         mesh: It stays in its own units and axes.
     """
     if mesh.n_faces == 0:
-        return packed({"asset": _ASSET, "scenes": [{}]}, b"")
-    parts = _Buffer()
+        return packed({"asset": ASSET, "scenes": [{}]}, b"")
+    parts = Buffer()
     place, attributes = _placed(mesh)
     primitive = _add_plain(parts, attributes, mesh.faces)
     matt: dict[str, Any] = {"pbrMetallicRoughness": {"metallicFactor": 0.0, "roughnessFactor": 1.0}}
@@ -61,7 +61,7 @@ def textured_glb(
     Raises:
         ImportError: draco is asked for and DracoPy is not installed.
     """
-    parts = _Buffer()
+    parts = Buffer()
     place, attributes = _placed(mesh)
     attributes["TEXCOORD_0"] = np.stack([uvs[:, 0], 1 - uvs[:, 1]], axis=1)
     primitive = (_add_compressed if draco else _add_plain)(parts, attributes, mesh.faces)
@@ -101,7 +101,7 @@ def _placed(mesh: Mesh) -> tuple[np.ndarray, dict[str, np.ndarray]]:
 
 
 def _document(
-    parts: _Buffer,
+    parts: Buffer,
     place: np.ndarray,
     primitive: dict[str, Any],
     material: dict[str, Any],
@@ -110,7 +110,7 @@ def _document(
     """Returns a GLB of one primitive at a place."""
     return packed(
         {
-            "asset": _ASSET,
+            "asset": ASSET,
             **more,
             "scene": 0,
             "scenes": [{"nodes": [0]}],
@@ -121,16 +121,16 @@ def _document(
             "bufferViews": parts.views,
             "buffers": [{"byteLength": len(parts.content)}],
         },
-        bytes(parts.content),
+        parts.content,
     )
 
 
 def _add_plain(
-    parts: _Buffer, attributes: dict[str, np.ndarray], faces: np.ndarray
+    parts: Buffer, attributes: dict[str, np.ndarray], faces: np.ndarray
 ) -> dict[str, Any]:
     """Appends a mesh as it is; returns the primitive."""
     numbers = {
-        name: parts.add(values, _SHAPES[name], _FLOAT, _VERTICES)
+        name: parts.add(values, _SHAPES[name], FLOAT, _VERTICES)
         for name, values in attributes.items()
     }
     parts.accessors[numbers["POSITION"]] |= _bounds(attributes["POSITION"])
@@ -139,12 +139,12 @@ def _add_plain(
 
 
 def _add_compressed(
-    parts: _Buffer, attributes: dict[str, np.ndarray], faces: np.ndarray
+    parts: Buffer, attributes: dict[str, np.ndarray], faces: np.ndarray
 ) -> dict[str, Any]:
     """Appends a mesh as Draco keeps it; returns the primitive."""
     found = compress(attributes, faces)
     count = len(found.positions)
-    numbers = {name: parts.declare(count, _SHAPES[name], _FLOAT) for name in attributes}
+    numbers = {name: parts.declare(count, _SHAPES[name], FLOAT) for name in attributes}
     parts.accessors[numbers["POSITION"]] |= _bounds(found.positions)
     indices = parts.declare(3 * found.n_faces, "SCALAR", _UNSIGNED)
     stored = {"bufferView": parts.add_bytes(found.content), "attributes": found.ids}
@@ -170,7 +170,7 @@ _MATERIAL: dict[str, Any] = {
 _SAMPLER = {"magFilter": 9729, "minFilter": 9987, "wrapS": 33071, "wrapT": 33071}
 
 
-class _Buffer:
+class Buffer:
     """The binary part, with the views and accessors that say what lies in it."""
 
     def __init__(self) -> None:
@@ -178,11 +178,12 @@ class _Buffer:
         self.views: list[dict[str, Any]] = []
         self.accessors: list[dict[str, Any]] = []
 
-    def add(self, values: np.ndarray, shape: str, kind: int, target: int) -> int:
+    def add(self, values: np.ndarray, shape: str, kind: int, target: int | None = None) -> int:
         """Appends an array; returns the number of its accessor."""
         stored = np.ascontiguousarray(values, _STORED[kind])
         view = self.add_bytes(stored.tobytes())
-        self.views[view]["target"] = target
+        if target is not None:
+            self.views[view]["target"] = target
         number = self.declare(len(stored), shape, kind)
         self.accessors[number]["bufferView"] = view
         return number
@@ -194,17 +195,22 @@ class _Buffer:
 
     def add_bytes(self, values: bytes) -> int:
         """Appends bytes, aligned to 4; returns the number of their view."""
-        view = {"buffer": 0, "byteOffset": len(self.content), "byteLength": len(values)}
+        view = {"buffer": 0, "byteOffset": self.append(values), "byteLength": len(values)}
         self.views.append(view)
-        self.content += values + b"\0" * (-len(values) % 4)
         return len(self.views) - 1
 
+    def append(self, values: bytes) -> int:
+        """Appends bytes, padded to 4, without a view; returns where they begin."""
+        begin = len(self.content)
+        self.content += values + b"\0" * (-len(values) % 4)
+        return begin
 
-def packed(document: dict[str, Any], content: bytes) -> bytes:
+
+def packed(document: dict[str, Any], content: bytes | bytearray) -> bytes:
     """Returns the container: header, JSON chunk, binary chunk."""
     text = json.dumps(document, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 4)
-    chunks = struct.pack("<I4s", len(text), b"JSON") + text
+    chunks = [struct.pack("<I4s", len(text), b"JSON"), text]
     if content:
-        chunks += struct.pack("<I4s", len(content), b"BIN\0") + content
-    return struct.pack("<4sII", b"glTF", 2, 12 + len(chunks)) + chunks
+        chunks += [struct.pack("<I4s", len(content), b"BIN\0"), content]
+    return b"".join([struct.pack("<4sII", b"glTF", 2, 12 + sum(map(len, chunks))), *chunks])

@@ -50,7 +50,7 @@ def read_mesh(path: Path) -> Mesh:
 
 def _read_glb(path: Path) -> Mesh:
     """Reads a GLB at rest; trimesh takes the linear colours of glTF for sRGB."""
-    scene = Motion.find(Gltf.open(path)).mesh(0.0)
+    scene = Motion(Gltf.open(path), ()).mesh(0.0)
     return Mesh(scene.vertices, np.asarray(scene.faces), None, scene.colours)
 
 

@@ -29,6 +29,7 @@ SETTING_OF_OPTION = {
     "target_faces": "meshing.target_faces",
     "watertight": "meshing.watertight",
     "tracking": "meshing.tracking",
+    "animate": "meshing.animate",
     "input": "input.path",
     "input_frames": "input.frames",
     "fps": "sampling.fps",
@@ -174,6 +175,8 @@ class MeshOptions(RunOptions):
     """Refuse frames whose mesh is not a closed 2-manifold; sheets that touch are parted first."""
     tracking: Annotated[Text, tyro.conf.arg(metavar="none|group", help_behavior_hint="")] = None
     """group: frames in groups share connectivity and texture coordinates."""
+    animate: Flag = False
+    """Join glb files to one as well that plays them."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -111,7 +112,7 @@ def mesh(config: Config, reconstruction: Reconstruction, run: RunFolder) -> None
     """Writes ``meshes/`` and ``manifest.json``; what is there of the same weights is kept."""
     from .meshing import export_meshes
 
-    with counting("meshes") as report:
+    with _animating(config, run, "meshes", run.path), counting("meshes") as report:
         export_meshes(reconstruction, run.path, config.meshing, run.source(), report)
     say(f"meshes: {run.path / 'meshes'}, described in {run.path / 'manifest.json'}")
 
@@ -121,10 +122,29 @@ def mesh_textured(config: Config, reconstruction: Reconstruction, run: RunFolder
     from .textured_export import export_textured
     from .texturing import FOLDER
 
-    with counting("textured meshes") as report:
-        export_textured(reconstruction, run.path, config, run.source(), report)
     folder = run.path / FOLDER
+    with _animating(config, run, FOLDER, folder), counting("textured meshes") as report:
+        export_textured(reconstruction, run.path, config, run.source(), report)
     say(f"textured meshes: {folder}, described in {folder / 'manifest.json'}")
+
+
+@contextmanager
+def _animating(config: Config, run: RunFolder, name: str, folder: Path) -> Iterator[None]:
+    """Joins glb files to one that plays them, where that is asked for and even if frames failed."""
+    from .frame_jobs import MeshingError
+    from .gltf_sequence import write_animation
+
+    fault: MeshingError | None = None
+    try:
+        yield
+    except MeshingError as error:
+        fault = error
+    if config.meshing.animate:
+        path = run.path / f"{name}.glb"
+        count = write_animation(folder, path, config.texturing.frames_per_second)
+        say(f"animation: {path}, {count} frames")
+    if fault is not None:
+        raise fault
 
 
 def evaluate_round_trip(capture: Capture, run: RunFolder) -> None:

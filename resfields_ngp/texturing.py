@@ -44,7 +44,7 @@ class TexturingConfig:
     padding: int = 4
     """Texels kept free around each chart, 1 or more."""
     frames_per_second: float = 30.0
-    """Speed at which the usd sequence plays, above 0."""
+    """Speed at which usd and glb sequences play, those without a texture too, above 0."""
     baking: BakingConfig = field(default_factory=BakingConfig)
     """How photographs are weighed."""
 

@@ -20,8 +20,12 @@ from resfields_ngp.commands import _with_plain_formats
 from resfields_ngp.config import Config
 from resfields_ngp.config_tree import apply_table
 from resfields_ngp.datasets.synthetic_capture import SyntheticConfig, write_synthetic
+from resfields_ngp.mesh_files import read_mesh
 from resfields_ngp.pictures import read_png
+from resfields_ngp.sequences.gltf import Gltf
+from resfields_ngp.sequences.gltf_motion import Motion
 from resfields_ngp.textured_files import read_textured
+from resfields_ngp.texturing import TexturingConfig
 from resfields_ngp.workers import Export
 
 N_FRAMES = 3
@@ -86,6 +90,33 @@ def test_finished_frames_are_kept_and_missing_ones_come_back_alike(run: Path) ->
     after = stamps(run)
     assert [name for name in after if after[name] != before[name]] == ["figure_00000002.obj"]
     assert lost.read_bytes() == content
+
+
+def test_one_file_plays_the_frames_that_are_there(run: Path, capsys) -> None:
+    before = stamps(run)
+    assert (
+        main(["mesh", str(run), *EXPORT, "--format", "obj,glb", "--watertight", "--animate"]) == 0
+    )
+    assert stamps(run) == before
+    assert f"{run / 'textured.glb'}, {N_FRAMES} frames" in capsys.readouterr().out
+    motion = Motion.find(Gltf.open(run / "textured.glb"))
+    rows = json.loads((run / "textured" / "manifest.json").read_text())["frames"]
+    for row in rows:
+        found = motion.mesh(row["frame"] / TexturingConfig().frames_per_second)
+        assert found.n_faces == row["n_faces"]
+        np.testing.assert_allclose(found.vertices.max(0), row["bounds"][1], atol=1e-4)
+    assert main(["mesh", str(run), "--texture", "none", "--format", "ply", "--animate"]) == 2
+    assert "meshing.animate joins glb files" in capsys.readouterr().err
+
+
+def test_without_a_texture_one_file_plays_vertex_colours(run: Path) -> None:
+    options = ["--resolution", "48", "--format", "glb", "--texture", "none", "--threads", "1"]
+    assert main(["mesh", str(run), *options, "--animate", "--frames", "1:"]) == 0
+    motion = Motion.find(Gltf.open(run / "meshes.glb"))
+    second = motion.mesh(1 / TexturingConfig().frames_per_second)
+    alone = read_mesh(run / "meshes" / "000002.glb")
+    np.testing.assert_array_equal(second.vertices, alone.vertices)
+    np.testing.assert_array_equal(second.colours, alone.colours)
 
 
 @pytest.mark.parametrize(("device", "expected"), [("cuda", 2), ("cpu", 8)])

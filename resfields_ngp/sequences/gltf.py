@@ -49,7 +49,8 @@ class Gltf:
             content = path.read_bytes()
         except FileNotFoundError:
             raise SequenceError(f"{path}: no such file") from None
-        text, binary = _chunks(path, content) if content[:4] == b"glTF" else (content, b"")
+        is_binary = content[:4] == b"glTF"
+        text, binary = glb_chunks(content, str(path)) if is_binary else (content, b"")
         try:
             tree = json.loads(text)
             version = str(tree["asset"]["version"])
@@ -174,8 +175,12 @@ def srgb_of_linear(linear: np.ndarray) -> np.ndarray:
     return np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055).clip(0)
 
 
-def _chunks(path: Path, content: bytes) -> tuple[bytes, bytes]:
-    """Returns the JSON and the binary chunk of a GLB."""
+def glb_chunks(content: bytes, path: str = "GLB") -> tuple[bytes, bytes]:
+    """Returns the JSON and the binary chunk of a GLB.
+
+    Raises:
+        SequenceError: It is cut off; the message begins with `path`.
+    """
     chunks, position = {}, 12
     while position + 8 <= len(content):
         length, kind = struct.unpack_from("<I4s", content, position)

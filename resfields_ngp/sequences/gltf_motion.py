@@ -66,7 +66,7 @@ class Motion:
         parts = [
             _part(self.file, primitive, number, pose, world)
             for number in world
-            if "mesh" in nodes[number]
+            if "mesh" in nodes[number] and _is_shown(nodes[number], world[number])
             for primitive in self.file.tree["meshes"][nodes[number]["mesh"]]["primitives"]
             if primitive.get("mode", 4) not in _NO_SURFACE
         ]
@@ -91,6 +91,11 @@ class Motion:
             world[number] = parent @ _local_matrix(node, pose.get(number, {}))
             waiting += [(child, world[number]) for child in node.get("children", [])]
         return world
+
+
+def _is_shown(node: dict[str, Any], matrix: np.ndarray) -> bool:
+    """Returns False where a node is scaled to nothing, which hides it; a skin does not heed it."""
+    return "skin" in node or bool(matrix[:3, :3].any())
 
 
 def _local_matrix(node: dict[str, Any], posed: Mapping[str, np.ndarray]) -> np.ndarray:

@@ -88,6 +88,7 @@ def _essentials() -> Iterator[Finding]:
         ("numpy", "numpy"),
         ("scipy", "scipy"),
         ("opencv-python-headless", "cv2"),
+        ("av", "av"),
         ("trimesh", "trimesh"),
         ("embreex", "embreex"),
         ("PyMCubes", "mcubes"),

@@ -101,7 +101,7 @@ class PictureFolder:
         """Writes ``rgb.mp4`` of some pictures, padded to even sides as its codec needs.
 
         Raises:
-            OSError: This OpenCV cannot write MPEG-4, or the disk is full.
+            OSError: The disk is full or the folder is not writable.
         """
         write_mp4(
             self.path / "rgb.mp4",

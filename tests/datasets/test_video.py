@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
+from av.video.reformatter import Colorspace
 
 from resfields_ngp.datasets.video import ClipConfig, ClipError, held_out_pixels, load_clip
 from resfields_ngp.pictures import write_png
@@ -39,7 +42,21 @@ def test_a_video_file_has_its_frames_in_rgb_and_its_speed(tmp_path: Path):
     write_mp4(tmp_path / "clip.mp4", frames, 12.0)
     clip = load_clip(ClipConfig(str(tmp_path / "clip.mp4"), "1:4"))
     assert clip.frames.shape == (3, 32, 48, 3) and clip.fps == pytest.approx(12.0)
-    assert clip.frames[..., 0].min() > 150 and clip.frames[..., 2].max() < 60
+    assert np.abs(clip.frames.astype(int) - [200, 0, 0]).max() <= 4
+
+
+def test_written_videos_are_what_browsers_play(tmp_path: Path):
+    """H.264 with half the chroma, its colours declared, the index before the pictures."""
+    write_mp4(tmp_path / "clip.mp4", np.zeros((5, 32, 48, 3), np.uint8), 30000 / 1001)
+    with av.open(tmp_path / "clip.mp4") as file:
+        stream = file.streams.video[0]
+        assert (stream.codec_context.name, stream.pix_fmt) == ("h264", "yuv420p")
+        assert stream.average_rate == Fraction(30000, 1001)
+        assert stream.codec_context.colorspace == Colorspace.ITU709
+    content = (tmp_path / "clip.mp4").read_bytes()
+    assert content.index(b"moov") < content.index(b"mdat")
+    write_mp4(tmp_path / "none.mp4", [], 25.0)
+    assert not (tmp_path / "none.mp4").exists()
 
 
 def test_a_writer_pads_odd_sizes(tmp_path: Path):

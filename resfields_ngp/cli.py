@@ -115,6 +115,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def exit_code(error: Exception) -> int:
     """Returns the exit code of an error by whose fault it is."""
+    if isinstance(error, ImportError):
+        return DEVICE
     from .backends import BackendUnavailable
     from .config_tree import ConfigError
     from .options import UsageError
@@ -122,7 +124,7 @@ def exit_code(error: Exception) -> int:
 
     if isinstance(error, UsageError | ConfigError | RunFolderError):
         return USAGE
-    if isinstance(error, BackendUnavailable | ImportError):
+    if isinstance(error, BackendUnavailable):
         return DEVICE
     if isinstance(error, ValueError | OSError):
         return DATA
@@ -135,6 +137,8 @@ def describe(error: Exception, code: int) -> str:
     if isinstance(error, OSError) and error.strerror and error.filename is None:
         text = error.strerror
     line = " ".join(text.split()) or type(error).__name__
+    if isinstance(error, ImportError) and "install" not in line:
+        return f"{line}; run `resfields-ngp doctor`"
     if code == FAULT and type(error).__name__ != "TrainingError":
         return f"{type(error).__name__}: {line} (a fault of the program; --debug shows where)"
     return line
@@ -147,6 +151,10 @@ def _run(given: list[str]) -> int:
     if given[0] == "--version":
         print(f"resfields-ngp {__version__}")
         return 0
+    if given == ["doctor"]:  # it has to say which of the imports below fails
+        from .doctor import tell
+
+        return tell()
     from .arguments import named_settings, parse_options, print_help, split_settings
 
     name, rest = _verb_named(given)

@@ -14,7 +14,7 @@ from rich.table import Table
 from . import stages
 from .config import Config, SynthConfig, load_config
 from .config_tree import apply_table, nested, to_table
-from .fit_commands import is_fit, revisit
+from .fit_commands import is_fit, revisit, scene_and_settings
 from .options import (
     DoctorOptions,
     EvalOptions,
@@ -157,22 +157,9 @@ def scenes(options: ScenesOptions, settings: Settings) -> int:
 
 def doctor(options: DoctorOptions, settings: Settings) -> int:
     """Says what runs here."""
-    from .backends import BackendUnavailable
-    from .doctor import can_run_on_cpu, diagnose
+    from .doctor import tell
 
-    findings = diagnose()
-    table = Table("", "verdict", "found", box=None, pad_edge=False)
-    colours = {"works": "green", "missing": "red", "unneeded": "dim"}
-    for each in findings:
-        table.add_row(each.name, f"[{colours[each.verdict]}]{each.verdict}[/]", each.detail)
-    stages.show(table)
-    for each in findings:
-        if each.remedy:
-            stages.say(f"to mend {each.name}: {each.remedy}")
-    if can_run_on_cpu(findings):
-        stages.say("Reconstruction on the CPU works here.")
-        return 0
-    raise BackendUnavailable("the CPU path needs what is missing above")
+    return tell()
 
 
 def _clear_capture(folder: Path, overwrite: bool) -> None:
@@ -198,16 +185,9 @@ def _training_config(options: TrainOptions, settings: Settings) -> Config:
     Raises:
         UsageError: Neither command line nor scene names a capture, or options exclude each other.
     """
-    if options.resume and options.overwrite:
-        raise UsageError("--resume and --overwrite exclude each other; pass one of them")
-    if "training.seconds" in settings and "training.steps" in settings:
-        raise UsageError("--seconds and --steps exclude each other; pass one of them")
-    scene = options.scene
-    stored = RunFolder(options.out).config_path
-    if options.resume and scene is None and options.preset is None and stored.is_file():
-        scene = stored
-    if "training.seconds" in settings:
-        settings = {**settings, "training.steps": "0"}
+    scene, settings = scene_and_settings(options, settings)
+    if options.preset is not None:
+        scene = options.scene
     data = None if options.capture is not None else options.data
     return _with_path(load_config(scene, options.preset, nested(settings)), data)
 

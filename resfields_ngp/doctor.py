@@ -15,7 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-_TINYCUDANN = "git+https://github.com/NVlabs/tiny-cuda-nn/#subdirectory=bindings/torch"
+_TINYCUDANN = (
+    "git+https://github.com/NVlabs/tiny-cuda-nn/@6ee3546bda615f51abe684ce9edefeb414689135"
+    "#subdirectory=bindings/torch"
+)
 _NERFACC_LINE = (
     "import importlib.util as u, shutil, nerfacc; "
     "assert u.find_spec('nerfacc.csrc') or shutil.which('nvcc'), "
@@ -74,6 +77,35 @@ def can_run_on_cpu(findings: list[Finding]) -> bool:
     return all(finding.verdict == "works" for finding in findings if finding.is_essential)
 
 
+def tell() -> int:
+    """Prints what there is, and what mends the rest; returns 0, or 4 where not even the CPU serves.
+
+    It needs no package, or it could not say which is missing.
+    """
+    findings = diagnose()
+    width = max(len(finding.name) for finding in findings)
+    for each in findings:
+        print(f"{each.name:{width}}  {_coloured(each.verdict)}  {each.detail}")
+    print()
+    for each in findings:
+        if each.remedy:
+            print(f"to mend {each.name}: {each.remedy}")
+    if can_run_on_cpu(findings):
+        print("Reconstruction on the CPU works here.")
+        return 0
+    print("resfields-ngp: error: the CPU path needs what is missing above", file=sys.stderr)
+    return 4
+
+
+def _coloured(verdict: str) -> str:
+    """Returns a verdict as wide as the longest, in colour on a terminal that has some."""
+    padded = f"{verdict:8}"
+    if not sys.stdout.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+        return padded
+    code = {"works": 32, "missing": 31, "unneeded": 2}[verdict]
+    return f"\033[{code}m{padded}\033[0m"
+
+
 def _python() -> Finding:
     is_new_enough = sys.version_info >= (3, 11)
     found = f"{platform.python_version()}, {os.cpu_count()} CPU threads, {platform.machine()}"
@@ -82,7 +114,7 @@ def _python() -> Finding:
 
 
 def _essentials() -> Iterator[Finding]:
-    """Yields one finding for each base package, torch with its thread count."""
+    """Yields one finding for each base package but numba."""
     for package, module in (
         ("torch", "torch"),
         ("numpy", "numpy"),
@@ -94,6 +126,10 @@ def _essentials() -> Iterator[Finding]:
         ("PyMCubes", "mcubes"),
         ("safetensors", "safetensors"),
         ("threadpoolctl", "threadpoolctl"),
+        ("xatlas", "xatlas"),
+        ("fast-simplification", "fast_simplification"),
+        ("rich", "rich"),
+        ("tyro", "tyro"),
     ):
         finding = _package(package, module, f"{sys.executable} -m pip install {package}")
         yield Finding(finding.name, finding.verdict, finding.detail, finding.remedy, True)
@@ -143,7 +179,7 @@ def nerfacc_line(capability: str) -> str:
         f"TORCH_CUDA_ARCH_LIST={capability[:-1]}.{capability[-1:]} " if capability else ""
     )
     pip = f"{sys.executable} -m pip install --no-build-isolation --force-reinstall --no-deps"
-    clone = f"git clone --depth 1 --branch v0.5.3 {_NERFACC} /tmp/nerfacc"
+    clone = f"rm -rf /tmp/nerfacc && git clone --depth 1 --branch v0.5.3 {_NERFACC} /tmp/nerfacc"
     return f"{clone} && {_EQUALITY} && {architecture}{pip} /tmp/nerfacc"
 
 

@@ -11,7 +11,7 @@ from . import stages
 from .config import load_config
 from .config_tree import apply_table, nearest, nested, to_table
 from .fit_options import ExportOptions, FitOptions
-from .options import RunOptions, UsageError
+from .options import RunOptions, TrainOptions, UsageError
 from .progress import counting
 from .run_folder import RunFolder
 from .scenes import placed
@@ -103,21 +103,33 @@ def task_kind(name: str) -> type[FitTask]:
     return TASKS[name]
 
 
+def scene_and_settings(
+    options: FitOptions | TrainOptions, settings: Settings
+) -> tuple[Path | None, Settings]:
+    """Returns the scene to begin with, a resumed run's own where none is named, and the settings.
+
+    Raises:
+        UsageError: Options exclude each other.
+    """
+    if options.resume and options.overwrite:
+        raise UsageError("--resume and --overwrite exclude each other; pass one of them")
+    if "training.seconds" in settings and "training.steps" in settings:
+        raise UsageError("--seconds and --steps exclude each other; pass one of them")
+    if "training.seconds" in settings:
+        settings = {**settings, "training.steps": "0"}
+    stored = RunFolder(options.out).config_path
+    if options.resume and options.scene is None and stored.is_file():
+        return stored, settings
+    return options.scene, settings
+
+
 def _config(kind: type[FitTask], options: FitOptions, settings: Settings) -> Any:
     """Returns the settings of a fit; a resumed one's own where no scene is named.
 
     Raises:
         UsageError: Nothing names an input, or options exclude each other.
     """
-    if options.resume and options.overwrite:
-        raise UsageError("--resume and --overwrite exclude each other; pass one of them")
-    if options.seconds is not None and options.steps is not None:
-        raise UsageError("--seconds and --steps exclude each other; pass one of them")
-    scene, stored = options.scene, RunFolder(options.out).config_path
-    if options.resume and scene is None and stored.is_file():
-        scene = stored
-    if "training.seconds" in settings:
-        settings = {**settings, "training.steps": "0"}
+    scene, settings = scene_and_settings(options, settings)
     config: Any = load_config(scene, None, nested(settings), kind.Config())
     if not config.input.path:
         raise UsageError("nothing to fit is named; pass its path, or a scene with input.path")

@@ -26,7 +26,7 @@ class TooLargeError(ValueError):
     """The frames do not fit into one file; the message says what helps."""
 
 
-def write_animation(folder: Path, path: Path, frames_per_second: float) -> int:
+def write_animation(folder: Path, path: Path, frames_per_second: float = 30.0) -> int:
     """Writes a GLB that plays the GLB files that a manifest lists, in order of frames.
 
     Args:

@@ -77,7 +77,21 @@ class Occupancy(nn.Module):
     outside: Tensor
     """(n_frames, G, G, G) float32 distance to the cells that touch the hull; 0 in it."""
 
-    def __init__(self, hull: Hull, config: OccupancyConfig, has_masks: bool) -> None:
+    def __init__(
+        self,
+        hull: Hull,
+        config: OccupancyConfig,
+        has_masks: bool,
+        start: np.ndarray | None = None,
+    ) -> None:
+        """Begins with the core of the hull.
+
+        Args:
+            hull: Where the subject can be.
+            config: How it is sampled.
+            has_masks: Whether the hull says anything; without, all is near a surface at first.
+            start: Distances to begin with instead, such as those of a checkpoint.
+        """
         super().__init__()
         self.config = config
         self.has_masks = has_masks
@@ -86,9 +100,9 @@ class Occupancy(nn.Module):
         # The eight cell centres around a point of the hull are nearer than a cell's diagonal.
         outside = (self.hull - 2.0 * hull.margin).clamp(min=0.0)
         self.register_buffer("outside", outside, persistent=False)
-        start = np.zeros_like(hull.distances)
-        if has_masks:
+        if start is None and has_masks:
             start = np.stack([core_distances(frame, config.core) for frame in hull.distances])
+        start = np.zeros_like(hull.distances) if start is None else start
         self.register_buffer("distances", torch.from_numpy(start))
 
     @property

@@ -165,18 +165,16 @@ def load_reconstruction(
 
     run = RunFolder.open(path)
     config = apply_table(Config(), run.settings(), str(run.config_path))
-    found = run.latest_checkpoint()
-    if found is None:
-        raise FileNotFoundError(f"{run.checkpoints}: no checkpoint; train this run first")
-    tensors, _ = found
+    tensors = run.trained_tensors()
     placement = np.load(run.path / "placement.npz")
     space = ModelSpace(placement["world_from_model"], placement["offsets"])
     numbers = tuple(int(number) for number in placement["frame_numbers"])
-    distances = tensors["occupancy.distances"]
-    hull = Hull(space, distances.numpy().copy(), float(placement["margin"]))
+    distances = tensors["occupancy.distances"].numpy()
+    hull = Hull(space, distances.copy(), 0.0)
     kernels = open_backend(backend or config.training.backend, device)
     generator = torch.Generator().manual_seed(config.training.seed)
-    field, occupancy = _build(config, hull, len(numbers), kernels, generator, True)
+    arguments = (config, hull, len(numbers), kernels, generator, True)
+    field, occupancy = _build(*arguments, start=distances.copy())
     restore_model(field, occupancy, tensors)
 
     def outlines(frame: int) -> list[Outline]:
@@ -210,11 +208,12 @@ def _build(
     backend: Backend,
     generator: torch.Generator,
     has_masks: bool,
+    start: np.ndarray | None = None,
 ) -> tuple[Field, Occupancy]:
-    """Returns a fresh field and occupancy."""
+    """Returns a fresh field and occupancy; see `Occupancy` for `start`."""
     parts = (config.encoder, config.network, config.head, config.residual)
     field = Field(*parts, n_frames, generator, backend, config.motion)
-    occupancy = Occupancy(hull, config.occupancy, has_masks)
+    occupancy = Occupancy(hull, config.occupancy, has_masks, start)
     return field.to(backend.device), occupancy.to(backend.device)
 
 
@@ -245,7 +244,6 @@ def _describe(
         "background": background,
         "outline_odds": odds,
         "has_masks": capture.has_masks,
-        "margin": 0.0,
     }
     with whole_file(run.path / "placement.npz") as partial, open(partial, "wb") as file:
         np.savez(file, **values)

@@ -24,6 +24,7 @@ from .writing import write_whole
 FREE_TO_CHANGE = (
     "training.backend",
     "training.checkpoint_every",
+    "training.cuda_graphs",
     "training.device",
     "training.threads",
     "training.seconds",
@@ -32,6 +33,8 @@ FREE_TO_CHANGE = (
     "texturing.",
     "imaging.",
     "evaluation.",
+    "sampling.",
+    "export.",
 )
 """Settings, or tables of them, that a resumed run may have otherwise than when it began."""
 
@@ -66,7 +69,7 @@ class RunFolder:
 
     @staticmethod
     def open(path: str | os.PathLike[str]) -> RunFolder:
-        """Returns the run folder of an earlier ``train`` or ``reconstruct``.
+        """Returns the run folder of an earlier ``train``, ``reconstruct`` or ``fit``.
 
         Raises:
             FileNotFoundError: There is none.
@@ -74,7 +77,7 @@ class RunFolder:
         run = RunFolder(Path(path))
         if not run.config_path.is_file():
             raise FileNotFoundError(
-                f"{run.path}: no config.json; a run folder made by train or reconstruct is needed"
+                f"{run.path}: no config.json; a run folder of train, reconstruct or fit is needed"
             )
         return run
 
@@ -94,7 +97,8 @@ class RunFolder:
             overwrite: Delete the run that is there first. Folders that are no run are left alone.
 
         Raises:
-            RunFolderError: The folder is used, or holds a run with other settings.
+            RunFolderError: The folder is used.
+            CheckpointError: It holds a run with other settings.
             OSError: It cannot be written.
         """
         run = RunFolder(Path(path))

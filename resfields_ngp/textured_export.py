@@ -17,7 +17,7 @@ from .manifest import Manifest, read_manifest
 from .orbit import mean_up
 from .texturing import MESH_SUFFIXES, axes, read_export
 from .usd import require_usd, write_usd_sequence
-from .workers import Export, made_by_workers, textured_writer, views_at
+from .workers import Export, capture_at, made_by_workers, textured_writer
 
 if TYPE_CHECKING:
     from .reconstruction import Reconstruction
@@ -59,15 +59,14 @@ def export_textured(
         require_usd()
     if config.texturing.draco and "glb" in config.meshing.formats:
         require_draco()
-    name = config.texturing.name or Path(config.capture.path).name.replace(" ", "_")
     frames = select_frames(config.meshing.frames, reconstruction.n_frames, "meshing.frames")
     numbers = [reconstruction.frame_numbers[frame] for frame in frames]
-    views = views_at(config.capture, numbers[0])
+    capture = capture_at(config.capture, numbers[0])
     export = Export(
         run,
         _as_opened(config, reconstruction),
-        name,
-        axes(mean_up([view.cameras for view in views])),
+        config.texturing.name or capture.name.replace(" ", "_"),
+        axes(mean_up([view.cameras for view in capture.views])),
     )
     manifest = _opened(reconstruction, export, source)
     paths = export.names.paths
@@ -131,8 +130,9 @@ def _complete(export: Export, manifest: Manifest, numbers: Sequence[int]) -> Non
     """Writes what needs all frames: the usd sequence, and how much it flickers."""
     names, formats = export.names, export.config.meshing.formats
     if "usd" in formats and numbers:
-        suffix, path = MESH_SUFFIXES["usd"], _sequence_path(export)
-        files = [(number + 1, names.base(number).with_suffix(suffix)) for number in numbers]
+        path = _sequence_path(export)
+        stems = [(number + 1, names.stem(number)) for number in numbers]
+        files = [(code, names.folder / f"{stem}{MESH_SUFFIXES['usd']}") for code, stem in stems]
         write_usd_sequence(files, path, export.config.texturing.frames_per_second, export.up)
     if {"obj", "glb"} & set(formats) and len(numbers) > 2:
         meshes = (read_export(export.run, number) for number in numbers)

@@ -97,7 +97,7 @@ class TexturedWriter:
         """Returns a frame's mesh with its texture."""
         config = self._texturing
         if self._unwrapped is None or self._unwrapped[0] != found.key:
-            atlas = unwrap(found.mesh, config.size, config.padding)
+            atlas = unwrap(found.key_mesh, config.size, config.padding)
             self._unwrapped = (found.key, atlas)
         atlas = self._unwrapped[1]
         views = self._views_at(number)

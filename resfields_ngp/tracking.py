@@ -51,6 +51,8 @@ class FrameMesh:
     """World units."""
     key: int
     """The frame whose connectivity it has."""
+    key_mesh: Mesh
+    """That frame's mesh; its own where it is the key."""
     flips: int = 0
     """Triangles that face inwards."""
     residual: float = 0.0
@@ -73,18 +75,20 @@ def group_meshes(
     A frame that the mesh cannot follow becomes a key itself. Frames without a surface yield an
     empty mesh, and the next one is a key.
     """
-    key, tracker = 0, None
+    key, key_mesh, tracker = 0, None, None
     for frame in frames:
         surface = Surface(reconstruction, frame, config.level, config.margin)
         followed = tracker.follow(surface) if tracker else None
         if followed is not None:
-            yield FrameMesh(frame, followed.mesh, key, followed.flips, followed.residual, True)
+            assert key_mesh is not None
+            fit = (followed.flips, followed.residual)
+            yield FrameMesh(frame, followed.mesh, key, key_mesh, *fit, is_tracked=True)
             continue
         mesh = extract_mesh(reconstruction, frame, config)
-        key, tracker = frame, None
+        key, key_mesh, tracker = frame, mesh, None
         if mesh.n_faces and config.tracking == "group":
             tracker = Tracker(surface.space.to_model(mesh.vertices, frame), mesh.faces, config)
-        yield FrameMesh(frame, mesh, key, is_tracked=config.tracking == "group")
+        yield FrameMesh(frame, mesh, key, mesh, is_tracked=config.tracking == "group")
 
 
 @dataclass(frozen=True)

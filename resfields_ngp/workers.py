@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .config import Config
-from .datasets.base import CaptureConfig, View
+from .datasets.base import Capture, CaptureConfig, View
 from .extraction import MeshingConfig
 from .frame_jobs import Job, Made, make_group
 from .texturing import FOLDER, FrameNames, TexturedWriter
@@ -44,18 +44,18 @@ class Export:
         return FrameNames(self.run / FOLDER, self.name, formats, picture)
 
 
-def views_at(config: CaptureConfig, number: int) -> Sequence[View]:
-    """Loads the training views of one frame; nothing else is kept in memory."""
+def capture_at(config: CaptureConfig, number: int) -> Capture:
+    """Loads one frame of a capture; nothing else is kept in memory."""
     from .datasets import load_capture
 
-    return load_capture(replace(config, frames=f"{number}:{number + 1}")).views
+    return load_capture(replace(config, frames=f"{number}:{number + 1}"))
 
 
 def textured_writer(reconstruction: Reconstruction, export: Export) -> TexturedWriter:
     """Returns what writes a run's textured meshes, its images loaded frame by frame."""
 
     def views(number: int) -> Sequence[View]:
-        return views_at(export.config.capture, number)
+        return capture_at(export.config.capture, number).views
 
     texturing = export.config.texturing
     return TexturedWriter(reconstruction, views, export.names, texturing, export.up)

@@ -193,6 +193,24 @@ def test_doctor_works_here(capsys: pytest.CaptureFixture[str]):
     assert "tinycudann" in shown and "Reconstruction on the CPU works here." in shown
 
 
+@pytest.mark.parametrize("package", ["torch", "rich", "tyro", "mcubes"])
+def test_doctor_names_a_package_whose_lack_stops_everything_else(package: str):
+    blocked = f"import sys; sys.modules[{package!r}] = None; from resfields_ngp.cli import main; "
+    doctor = blocked + (
+        "import importlib.util as u; found = u.find_spec; "
+        f"u.find_spec = lambda name: None if name == {package!r} else found(name); "
+        "from resfields_ngp import doctor; doctor._attempt = lambda line: (True, '1.0'); "
+        "sys.exit(main(['doctor']))"
+    )
+    done = subprocess.run([sys.executable, "-c", doctor], capture_output=True, text=True)
+    assert done.returncode == 4 and done.stderr.count("\n") == 1, done.stderr
+    assert f"pip install {'PyMCubes' if package == 'mcubes' else package}" in done.stdout
+    other = blocked + "sys.exit(main(['reconstruct', 'somewhere', '--out', 'anywhere']))"
+    done = subprocess.run([sys.executable, "-c", other], capture_output=True, text=True)
+    assert done.returncode == 4 and done.stderr.count("\n") == 1, done.stderr
+    assert package in done.stderr and "resfields-ngp doctor" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

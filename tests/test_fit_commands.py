@@ -15,6 +15,8 @@ from resfields_ngp.datasets.video import ClipConfig, load_clip
 from resfields_ngp.mesh_files import read_mesh
 from resfields_ngp.pictures import read_png, write_png
 from resfields_ngp.scenes import known_scenes
+from resfields_ngp.sequences.gltf import Gltf
+from resfields_ngp.sequences.gltf_motion import Motion
 from resfields_ngp.tasks import TASKS
 
 SMALL = ["--threads", "1", "--steps", "6"]
@@ -98,6 +100,10 @@ def test_mesh_and_eval_work_on_a_surfaces_run(sdf_run: Path):
     before = (sdf_run / "evaluation.json").read_text()
     assert main(["mesh", str(sdf_run), "--resolution", "48", "--format", "obj"]) == 0
     assert (sdf_run / "meshes" / "000001.obj").is_file()
+    assert main(["mesh", str(sdf_run), "--resolution", "48", "--format", "glb", "--animate"]) == 0
+    motion = Motion.find(Gltf.open(sdf_run / "meshes.glb"))
+    alone = read_mesh(sdf_run / "meshes" / "000001.glb")
+    assert motion.mesh(1 / 30).n_faces == alone.n_faces
     assert main(["eval", str(sdf_run), "--evaluation.points", "400"]) == 0
     assert (sdf_run / "evaluation.json").read_text() != before
 
@@ -121,6 +127,7 @@ def test_a_verb_that_means_nothing_for_a_task_says_so(
         (["fit", "vidoe", "x", "--out", "run"], 'unknown task "vidoe"; did you mean "video"?'),
         (["fit", "video", "--out", "run"], "nothing to fit is named"),
         (["fit", "video", "x", "--out", "run", "--seconds", "1", "--steps", "1"], "exclude"),
+        (["fit", "sdf", "x", "--out", "run", "--seconds", "1", "--training.steps=1"], "exclude"),
         (["fit", "video", "x", "--out", "run", "--encoder", "hash_grid"], "video_grid"),
         (["fit", "sdf", "x", "--out", "run", "--points.deviation", "0"], "allowed: above 0"),
         (["fit", "video", "x", "--out", "run", "--input.held-out-fraction", "1"], "0 to 0.9"),

@@ -58,7 +58,11 @@ def test_resume_with_other_settings_names_the_differing_keys(tmp_path: Path):
 
 @pytest.mark.parametrize(
     "settings",
-    [_changed("training", seconds=90.0, threads=2), _changed("meshing", resolution=256)],
+    [
+        _changed("training", seconds=90.0, threads=2, cuda_graphs=False),
+        _changed("meshing", resolution=256),
+        SETTINGS | {"sampling": {"fps": 50.0}, "export": {"formats": ["obj"]}},
+    ],
 )
 def test_resume_may_change_what_does_not_shape_the_training(tmp_path: Path, settings: dict):
     RunFolder.create(tmp_path, SETTINGS)

@@ -183,6 +183,26 @@ def test_groups_share_connectivity_and_places(run: Path) -> None:
     assert sum(len(group["frames"]) for group in manifest["groups"]) == N_FRAMES
 
 
+def test_a_group_keeps_its_atlas_when_its_frames_come_one_after_another(run: Path) -> None:
+    options = ["--format", "obj", "--tracking", "group", "--meshing.group-residual", "0.5"]
+    folder = run / "textured"
+    assert main(["mesh", str(run), *EXPORT, *options]) == 0
+    at_once = [read_textured(path).atlas.uvs for path in sorted(folder.glob("*.obj"))]
+    (folder / "figure_00000003.obj").unlink()
+    assert main(["mesh", str(run), *EXPORT, *options]) == 0
+    again = [read_textured(path).atlas.uvs for path in sorted(folder.glob("*.obj"))]
+    for one, other in zip(at_once, again, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_names_may_have_dots(run: Path) -> None:
+    pytest.importorskip("pxr", reason="usd-core is an extra")
+    options = ["--format", "usd,obj", "--texturing.name", "take.1", "--frames", "0:2"]
+    assert main(["mesh", str(run), *EXPORT, *options]) == 0
+    names = {path.name for path in (run / "textured").glob("take.1*.usdc")}
+    assert names == {"take.1_00000001.usdc", "take.1_00000002.usdc", "take.1.usdc"}
+
+
 @pytest.mark.slow
 def test_workers_make_the_same_as_one_process(run: Path) -> None:
     texture = run / "textured" / "figure_00000003.png"

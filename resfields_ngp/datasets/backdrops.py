@@ -57,17 +57,20 @@ def with_keyed_masks(capture: Capture) -> Capture:
 def keyed_masks(
     images: np.ndarray,  # (n_frames, H, W, 3) uint8
 ) -> np.ndarray | None:  # (n_frames, H, W) bool
-    """Returns where pictures of one camera differ from its backdrop; None where it is not plain."""
+    """Returns where pictures of one camera differ from its backdrop; None where one is not plain.
+
+    A picture's mask depends on that picture alone: it is the same whichever frames are loaded.
+    """
     border = np.concatenate(
         [images[:, 0], images[:, -1], images[:, :, 0], images[:, :, -1]], axis=1
     )
-    colour = np.median(border.reshape(-1, 3), axis=0)
-    off = np.abs(border - colour).max(axis=2)
-    noise = float(np.quantile(off, BORDER_SHARE, axis=1).max())
-    if noise > MOST_NOISE:
+    colours = np.median(border, axis=1)
+    off = np.abs(border - colours[:, None]).max(axis=2)
+    noises = np.quantile(off, BORDER_SHARE, axis=1)
+    if noises.max() > MOST_NOISE:
         return None
-    least = max(LEAST_DIFFERENCE, 3.0 * noise)
-    return np.stack([_keyed(image, colour, least) for image in images])
+    least = np.maximum(LEAST_DIFFERENCE, 3.0 * noises)
+    return np.stack([_keyed(*each) for each in zip(images, colours, least, strict=True)])
 
 
 def _keyed(image: np.ndarray, colour: np.ndarray, least: float) -> np.ndarray:

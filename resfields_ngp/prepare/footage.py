@@ -154,9 +154,12 @@ def _place(config: FootageConfig, footage: Footage) -> dict[str, Any]:
 
 
 def _settings(config: PrepareVideoConfig, views: dict[str, FootageView]) -> dict[str, Any]:
-    """Returns what decides the result; where the footage lies does not."""
+    """Returns what decides the result; where footage and plates lie does not."""
     table = to_table(config)
     del table["footage"]["path"]
+    if config.matting.plates:
+        files = sorted(path for path in Path(config.matting.plates).rglob("*") if path.is_file())
+        table["matting"]["plates"] = [f"{path.name}:{path.stat().st_size}" for path in files]
     files = {
         name: [f"{path.name}:{path.stat().st_size}" for path in view.images[:1]]
         for name, view in views.items()

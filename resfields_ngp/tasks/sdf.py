@@ -13,6 +13,7 @@ from ..backends import Backend
 from ..datasets.meshes import MeshesConfig, MeshSequence, load_meshes
 from ..encoders import EncoderConfig, HashGridConfig
 from ..field import NetworkConfig, SurfaceField
+from ..gltf_sequence import write_animation
 from ..heads import SdfConfig
 from ..losses import distance_loss
 from ..meshing import MeshingConfig, export_meshes
@@ -168,7 +169,11 @@ def _export(
 ) -> list[str]:
     meshing = replace(config.meshing, colours=False)
     export_meshes(surfaces, run.path, meshing, run.source(), report)
-    return [f"meshes: {run.path / 'meshes'}, described in {run.path / 'manifest.json'}"]
+    lines = [f"meshes: {run.path / 'meshes'}, described in {run.path / 'manifest.json'}"]
+    if meshing.animate:
+        path = run.path / "meshes.glb"
+        lines.append(f"animation: {path}, {write_animation(run.path, path)} frames")
+    return lines
 
 
 def _score(

@@ -38,6 +38,17 @@ def test_masks_are_exact_before_a_plain_backdrop_however_noisy(backdrop, noise: 
     assert "plain backdrop" in found.warnings[0] and len(found.warnings) == 1
 
 
+def test_a_frames_mask_is_the_same_whichever_frames_are_loaded():
+    """Training sees all of them, meshes are fitted to one at a time."""
+    capture, _ = spheres((20, 180, 40), 1)
+    images = capture.views[0].images.copy()
+    noise = np.random.default_rng(2).integers(-5, 6, images[1].shape)
+    images[1] = (images[1] + noise).clip(0, 255)
+    together = keyed_masks(images)
+    alone = [keyed_masks(images[frame : frame + 1]) for frame in range(len(images))]
+    np.testing.assert_array_equal(together, np.concatenate(alone))
+
+
 def test_every_camera_may_have_a_backdrop_of_its_own_and_the_test_camera_too():
     (black, masks), (white, _) = spheres(), spheres((255, 255, 255))
     mixed = replace(black, views=(*black.views[:2], *white.views[2:]), test_view=white.views[0])

@@ -68,7 +68,7 @@ def workload(backend: Backend, n_rows: int) -> Callable[[], None]:
     """Returns a function that runs one forward and backward pass over random rows."""
     device, generator = backend.device, torch.Generator().manual_seed(0)
     grid = GridSpec(12, 2, 4, 15, 8, 1.35)
-    network = MlpSpec(grid.n_features, 16, 64, 2)
+    network = MlpSpec(grid.n_features + 3, 16, 64, 1)
     bounds = tuple(n_rows * i // N_FRAMES for i in range(N_FRAMES + 1))
     slices = FrameSlices(tuple(range(N_FRAMES)), bounds)
 
@@ -76,13 +76,16 @@ def workload(backend: Backend, n_rows: int) -> Callable[[], None]:
         return torch.rand(shape, generator=generator).to(device)
 
     positions = drawn(n_rows, 3)
+    places = torch.cat([positions[:, None], torch.eye(3).to(device).expand(n_rows, 3, 3)], dim=1)
     coefficients = drawn(N_FRAMES, grid.n_levels, grid.n_channels).requires_grad_()
     table = drawn(*grid.table_shape).sub_(0.5).requires_grad_()
     weights = drawn(N_FRAMES, network.n_weights).sub_(0.5).mul_(0.2).requires_grad_()
 
     def run() -> None:
         arguments = (positions, slices, coefficients, None, table, grid, N_TANGENTS)
-        backend.mlp(backend.hash_grid(*arguments), slices, weights, network).sum().backward()
+        features = backend.hash_grid(*arguments)
+        outputs, slopes = backend.sloped_mlp(features, places, slices, weights, network)
+        (outputs.sum() + slopes.sum()).backward()
 
     return run
 

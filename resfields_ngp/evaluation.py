@@ -36,8 +36,8 @@ DEFINITIONS = {
     "f_score": "at evaluation.threshold in normalised units",
     "chamfer_resfields": "normalised units x 1000, L1 norm, both directions summed",
     "silhouette_iou": "mesh against masks, mean over all cameras",
-    "psnr_resfields": "dB, as psnr, but 8-bit values / 256 and white off the mask",
-    "masked_psnr_resfields": "dB, as masked_psnr, but 8-bit values / 256",
+    "psnr_resfields": "dB, as psnr, but 8-bit values / 256 and, with a mask, white off it",
+    "masked_psnr_resfields": "dB, as masked_psnr, but 8-bit values / 256, before white",
     "ssim_resfields": "as ssim, but 8-bit values / 256 and white off the mask",
 }
 """What each score means; names with ``_resfields`` follow the official code's quirks."""

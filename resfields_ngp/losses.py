@@ -17,7 +17,7 @@ class LossConfig:
     """Weights of the loss terms; 0 switches a term off."""
 
     colour: float = 1.0
-    """Colour of foreground pixels, or of all pixels without masks."""
+    """Colour of all pixels, where there are masks before a random backdrop (see `mask`)."""
     colour_kind: Literal["l1", "huber"] = "huber"
     """l1 (NeuS) or huber (quadratic below 0.1)."""
     mask: float = 0.01
@@ -27,7 +27,8 @@ class LossConfig:
     eikonal: float = 0.1
     """Unit gradient of the signed distance (IGR, arXiv:2002.10099)."""
     hull: float = 1.0
-    """The signed distance is nowhere less than the visual hull's, which contains the subject."""
+    """The signed distance is nowhere less than the visual hull's, which contains the subject; and
+    pixels of a mask that rays pass through draw the surface near (`surface_losses.silhouette`)."""
     depth: float = 0.1
     """L1 of rendered and measured depth along the ray, model units; needs depth images."""
     sparseness: float = 0.1

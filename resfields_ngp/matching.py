@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial import KDTree
 
-from .mesh import Mesh, face_areas, face_crosses
+from .mesh import Mesh, face_areas
 
 TURN = 0.04
 """Distance that counts as much as normals that differ by 1, model units."""
@@ -61,13 +61,6 @@ def shared_areas(mesh: Mesh, chosen: np.ndarray) -> np.ndarray:
     # None is quite without: logarithms are taken of them.
     masses = np.bincount(closest, areas, len(chosen)) + 1e-6 * areas.mean()
     return masses / masses.sum()
-
-
-def vertex_normals(positions: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """Returns (V, 3) unit normals of vertices, the triangles' means by area."""
-    crosses = face_crosses(positions, faces)
-    sums = [np.bincount(faces.ravel(), np.repeat(c, 3), len(positions)) for c in crosses.T]
-    return _unit(np.stack(sums, axis=1))
 
 
 def even_vertices(mesh: Mesh, count: int) -> np.ndarray:

@@ -110,6 +110,14 @@ def face_crosses(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     return np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
 
 
+def vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """Returns (V, 3) unit normals of vertices, the triangles' means by area."""
+    crosses = face_crosses(vertices, faces)
+    sums = [np.bincount(faces.ravel(), np.repeat(c, 3), len(vertices)) for c in crosses.T]
+    normals = np.stack(sums, axis=1)
+    return normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-300)
+
+
 def face_areas(mesh: Mesh) -> np.ndarray:
     """Returns the area of each triangle, (F,)."""
     return np.linalg.norm(face_crosses(mesh.vertices, mesh.faces), axis=1) / 2

@@ -1,6 +1,6 @@
 """Occupancy: a coarse signed distance for every frame, carved from masks, narrowed by the field.
 
-Rays sphere-trace through it to the band around the surface, so a late ray takes about eight
+Rays sphere-trace through it to the band around the surface, so a late ray takes about five
 samples, and stop behind the surface. Density heads and captures without masks use the same grid
 with distance 0 wherever something may be.
 """

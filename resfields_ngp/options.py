@@ -206,7 +206,7 @@ class InspectOptions(SceneOptions):
     capture: Capture = None
     """Folder or transforms.json of the capture."""
     out: File = None
-    """Folder for the report and the reprojection picture; none is written by default."""
+    """Folder for the reprojection picture; none is written by default."""
 
 
 @dataclass(frozen=True, kw_only=True)

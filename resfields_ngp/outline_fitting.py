@@ -20,8 +20,7 @@ import numpy as np
 from scipy.sparse import csr_matrix, diags, identity
 
 from .cameras import projected
-from .matching import vertex_normals
-from .mesh import Mesh, distinct_edges, face_areas
+from .mesh import Mesh, distinct_edges, face_areas, vertex_normals
 from .outlines import Outline, drawn_distances, find_rim, outline_gaps
 from .surface_fitting import graph_laplacian
 

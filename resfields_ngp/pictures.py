@@ -29,9 +29,9 @@ class Picture:
     opacities: np.ndarray
     """(H, W) floats in [0, 1]."""
     depths: np.ndarray
-    """(H, W) distances along the ray, world units; 0 where less than half is covered."""
+    """(H, W) distances along the ray, world units; 0 where opacity is below `imaging.coverage`."""
     normals: np.ndarray
-    """(H, W, 3) unit vectors, world axes; 0 where less than half is covered."""
+    """(H, W, 3) unit vectors, world axes; 0 where the depths are."""
 
 
 @dataclass(frozen=True)

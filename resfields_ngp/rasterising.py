@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from .cameras import Cameras
-from .mesh import Mesh
+from .mesh import Mesh, vertex_normals
 
 _CHUNK = 1 << 20  # candidate pixels looked at together
 
@@ -57,7 +57,7 @@ def shaded(mesh: Mesh, cameras: Cameras, frame: int) -> np.ndarray:
     """Returns a (H, W, 3) uint8 RGB picture of the bare shape as grey clay, on black."""
     fine = cameras.resized(2.0)
     triangles, _ = rasterise(mesh, fine, frame)
-    normals = _vertex_normals(mesh)[mesh.faces].mean(1)
+    normals = vertex_normals(mesh.vertices, mesh.faces)[mesh.faces].mean(1)
     to_lamp = fine.world_from_camera[frame][:3, :3] @ np.array([-0.55, -0.75, -0.6])
     facing = normals @ (to_lamp / np.linalg.norm(to_lamp))
     lengths = np.maximum(np.linalg.norm(normals, axis=1), 1e-12)
@@ -66,18 +66,6 @@ def shaded(mesh: Mesh, cameras: Cameras, frame: int) -> np.ndarray:
     rows, columns = cameras.height * 2, cameras.width * 2
     small = picture[:rows, :columns].reshape(cameras.height, 2, cameras.width, 2).mean((1, 3))
     return np.repeat((small * 255).round().astype(np.uint8)[..., None], 3, axis=2)
-
-
-def _vertex_normals(mesh: Mesh) -> np.ndarray:
-    """Returns (V, 3) outward normals, those of the triangles around a vertex added by area."""
-    corners = mesh.vertices[mesh.faces]
-    crosses = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    size = len(mesh.vertices)
-    sums = [
-        np.bincount(mesh.faces.ravel(), np.repeat(crosses[:, axis], 3), size) for axis in range(3)
-    ]
-    normals = np.stack(sums, 1)
-    return normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-300)
 
 
 def covered_pixels(

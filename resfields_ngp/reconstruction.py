@@ -165,7 +165,7 @@ def load_reconstruction(
 
     run = RunFolder.open(path)
     config = apply_table(Config(), run.settings(), str(run.config_path))
-    tensors = run.trained_tensors()
+    tensors = run.trained()[0]
     placement = np.load(run.path / "placement.npz")
     space = ModelSpace(placement["world_from_model"], placement["offsets"])
     numbers = tuple(int(number) for number in placement["frame_numbers"])

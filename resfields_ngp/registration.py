@@ -23,9 +23,8 @@ from .matching import (
     nearest,
     shared_areas,
     transported,
-    vertex_normals,
 )
-from .mesh import Mesh
+from .mesh import Mesh, vertex_normals
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from typing import Any
 from torch import Tensor
 
 from . import __version__
-from .checkpoint import CheckpointError, latest_checkpoint, save_checkpoint
+from .checkpoint import latest_checkpoint, save_checkpoint
 from .config_tree import differing_keys
 from .writing import write_whole
 
@@ -97,8 +97,7 @@ class RunFolder:
             overwrite: Delete the run that is there first. Folders that are no run are left alone.
 
         Raises:
-            RunFolderError: The folder is used.
-            CheckpointError: It holds a run with other settings.
+            RunFolderError: The folder is used, or holds a run with other settings.
             OSError: It cannot be written.
         """
         run = RunFolder(Path(path))
@@ -160,8 +159,8 @@ class RunFolder:
         found = latest_checkpoint(self.checkpoints)
         return (found.tensors, {"step": found.step} | found.state) if found else None
 
-    def trained_tensors(self) -> dict[str, Tensor]:
-        """Returns the tensors of the newest readable checkpoint.
+    def trained(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Returns tensors and state of the newest readable checkpoint.
 
         Raises:
             FileNotFoundError: There is none yet.
@@ -169,7 +168,7 @@ class RunFolder:
         found = self.latest_checkpoint()
         if found is None:
             raise FileNotFoundError(f"{self.checkpoints}: no checkpoint; train this run first")
-        return found[0]
+        return found
 
     def scores(self) -> dict[str, Any]:
         """Returns what is in ``evaluation.json``.
@@ -216,12 +215,12 @@ def check_same_settings(
     """Checks that two tables agree in all that shapes the training.
 
     Raises:
-        CheckpointError: They differ; the message names the keys.
+        RunFolderError: They differ; the message names the keys.
     """
     keys = [key for key in differing_keys(stored, wanted) if not key.startswith(FREE_TO_CHANGE)]
     if keys:
         shown = ", ".join(keys[:6]) + (", ..." if len(keys) > 6 else "")
-        raise CheckpointError(
+        raise RunFolderError(
             f"{source}: the run there has other settings for {shown};"
             " leave them out to resume it, or pass --overwrite"
         )

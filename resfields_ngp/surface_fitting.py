@@ -9,8 +9,7 @@ from scipy.sparse import csc_matrix, csr_matrix, diags, identity
 from scipy.sparse.linalg import splu
 
 from .frame_surface import Surface
-from .matching import vertex_normals
-from .mesh import distinct_edges
+from .mesh import distinct_edges, vertex_normals
 
 SPRINGS, SPRING_STEPS = (3.0, 0.3), 4
 """Smoothness of what the field adds, pass by pass, and the steps of a pass."""

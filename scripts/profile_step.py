@@ -139,7 +139,7 @@ def _resumed(run_path: Path, backend: str, fraction: float, watch: Any) -> tuple
     from resfields_ngp.config_tree import apply_table
     from resfields_ngp.datasets import load_capture
     from resfields_ngp.field import Field
-    from resfields_ngp.hull import build_hull
+    from resfields_ngp.hull import build_hull, with_doubts
     from resfields_ngp.occupancy import Occupancy
     from resfields_ngp.pixels import PixelSource
     from resfields_ngp.run_folder import RunFolder
@@ -147,21 +147,19 @@ def _resumed(run_path: Path, backend: str, fraction: float, watch: Any) -> tuple
     from resfields_ngp.trainer import Trainer
 
     run = RunFolder.open(run_path)
-    found = run.latest_checkpoint()
-    if found is None:
-        raise FileNotFoundError(f"{run.checkpoints}: no checkpoint; train this run first")
+    tensors, state = run.trained()
     config = apply_table(Config(), run.settings(), str(run.config_path))
     capture = load_capture(config.capture)
     hull = build_hull(capture, config.hull)
+    doubted = with_doubts(capture, config.hull)
     parts = (config.encoder, config.network, config.head, config.residual)
     kernels = TimedBackend(open_backend(backend, "cpu"), watch)
     field = Field(*parts, capture.n_frames, torch.Generator(), kernels, config.motion)
     occupancy = Occupancy(hull, config.occupancy, capture.has_masks)
-    source = PixelSource(capture, hull.space, capture.views, config.capture.use_depth)
+    source = PixelSource(doubted, hull.space, doubted.views, config.capture.use_depth)
     training = dataclasses.replace(config.training, steps=_FAR)
     task = CaptureTask(training, config.losses, field, occupancy, source, capture.n_frames)
     trainer = Trainer(training, task)
-    tensors, state = found
     trainer.restore(tensors, {**state, "step": round(fraction * _FAR)})
     return capture.name, trainer
 

@@ -12,9 +12,8 @@ from resfields_ngp.matching import (
     shared_areas,
     transport_plan,
     transported,
-    vertex_normals,
 )
-from resfields_ngp.mesh import Mesh
+from resfields_ngp.mesh import Mesh, vertex_normals
 
 
 def points(mesh: Mesh, chosen: np.ndarray) -> Points:

@@ -7,8 +7,7 @@ import pytest
 from test_outlines import CENTRE, PIXEL, ball, view_of
 
 from resfields_ngp.isosurface import isosurface
-from resfields_ngp.matching import vertex_normals
-from resfields_ngp.mesh import Mesh, face_crosses
+from resfields_ngp.mesh import Mesh, face_crosses, vertex_normals
 from resfields_ngp.outline_fitting import fit_outlines
 from resfields_ngp.outlines import Outline, mask_outlines
 

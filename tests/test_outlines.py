@@ -14,8 +14,7 @@ from resfields_ngp.cameras import Cameras
 from resfields_ngp.carving import mask_distances
 from resfields_ngp.datasets.base import CaptureConfig, CaptureError, View
 from resfields_ngp.hull import HullConfig
-from resfields_ngp.matching import vertex_normals
-from resfields_ngp.mesh import Mesh
+from resfields_ngp.mesh import Mesh, vertex_normals
 from resfields_ngp.outlines import (
     Outline,
     drawn_distances,

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from resfields_ngp.checkpoint import CheckpointError
 from resfields_ngp.run_folder import RunFolder, RunFolderError
 
 SETTINGS = {
@@ -50,9 +49,9 @@ def test_overwrite_never_deletes_a_folder_that_is_no_run(tmp_path: Path):
 
 def test_resume_with_other_settings_names_the_differing_keys(tmp_path: Path):
     RunFolder.create(tmp_path, SETTINGS)
-    with pytest.raises(CheckpointError, match=r"other settings for encoder.n_levels;"):
+    with pytest.raises(RunFolderError, match=r"other settings for encoder.n_levels;"):
         RunFolder.create(tmp_path, _changed("encoder", n_levels=8), resume=True)
-    with pytest.raises(CheckpointError, match=r"other settings for training.seed;"):
+    with pytest.raises(RunFolderError, match=r"other settings for training.seed;"):
         RunFolder.create(tmp_path, _changed("training", seed=1), resume=True)
 
 

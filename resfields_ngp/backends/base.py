@@ -1,4 +1,4 @@
-"""The contract of a backend: five kernels over packed, frame-sorted rows, and nothing else.
+"""The contract of a backend: seven kernels over packed, frame-sorted rows, and nothing else.
 
 Vocabulary
     N, R, T    rows (samples), rays, distinct frames of a batch; rows are sorted by frame

@@ -66,7 +66,7 @@ def channel_groups(table: Tensor) -> list[tuple[int, int, Tensor]]:
             f"tinycudann has 1, 2, 4 or 8 features a level, not {width}; "
             "use --training.backend triton"
         )
-    most = max(entry for entry in _ENTRY_WIDTHS) // width
+    most = max(_ENTRY_WIDTHS) // width
     group = min(most, 1 << (n_channels - 1).bit_length())
     groups = []
     for begin in range(0, n_channels, group):

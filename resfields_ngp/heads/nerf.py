@@ -76,17 +76,17 @@ class NerfHead(RadianceHead):
         return 10.0 * torch.exp(values[:, 0].clamp(max=8.0))
 
     def alphas(self, outputs, directions, lengths, fraction):
-        """See `Head.alphas`."""
+        """See `RadianceHead.alphas`."""
         return -torch.expm1(-self.densities(outputs.values) * lengths)
 
     def rgbs(
         self, outputs: Outputs, directions: Tensor, slices: FrameSlices, backend: Backend
     ) -> Tensor:
-        """See `Head.rgbs`."""
+        """See `RadianceHead.rgbs`."""
         inputs = [outputs.values[:, 1:]]
         degree = self.config.view_degree
         return network_rgbs(self.colour, inputs, directions, degree, slices, backend)
 
     def levels(self, values: Tensor) -> Tensor:
-        """See `Head.levels`: ``log(surface_density / density)``, about a cell's width an e-fold."""
+        """See `SurfaceHead.levels`: ``log(surface_density / density)``, a hundredth an e-fold."""
         return 0.01 * torch.log(self.config.surface_density / self.densities(values))

@@ -108,7 +108,7 @@ class NeusHead(RadianceHead):
         return scheduled * torch.exp(math.log(2.0) * torch.tanh(self.log_correction))
 
     def alphas(self, outputs, directions, lengths, fraction):
-        """See `Head.alphas`."""
+        """See `RadianceHead.alphas`."""
         sdfs, gradients = outputs.values[:, 0], outputs.gradients
         sharpness = self.sharpness(fraction)
         if self.config.density == "laplace":
@@ -126,7 +126,7 @@ class NeusHead(RadianceHead):
     def rgbs(
         self, outputs: Outputs, directions: Tensor, slices: FrameSlices, backend: Backend
     ) -> Tensor:
-        """See `Head.rgbs`."""
+        """See `RadianceHead.rgbs`."""
         albedos = self.albedos(outputs, directions, slices, backend)
         return albedos * self.shades(unit(outputs.gradients)) if self.has_albedo else albedos
 
@@ -154,7 +154,7 @@ class NeusHead(RadianceHead):
         return (products.view(-1, 4, 3) * homogeneous[:, :, None]).sum(1)
 
     def levels(self, values: Tensor) -> Tensor:
-        """See `Head.levels`: the signed distance itself."""
+        """See `SurfaceHead.levels`: the signed distance itself."""
         return values[:, 0]
 
 

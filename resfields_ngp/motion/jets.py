@@ -55,7 +55,7 @@ def of_constant(value: float, like: Tensor) -> Tensor:  # (1, 1 + D, 1)
     return on_device((value, *tangents), like.device, like.dtype)[None, :, None]
 
 
-def multilinear(
+def bilinear(
     operation: Callable[[Tensor, Tensor], Tensor],
     first: Tensor,  # (N, 1 + D, F)
     second: Tensor,  # (N, 1 + D, G)
@@ -70,14 +70,12 @@ def multilinear(
 
 def product(first: Tensor, second: Tensor) -> Tensor:
     """Returns the product of two jets of equal width, or of a scalar jet and another."""
-    return multilinear(torch.mul, first, second)
+    return bilinear(torch.mul, first, second)
 
 
 def cross(first: Tensor, second: Tensor) -> Tensor:
     """Returns the cross product of two jets of vectors."""
-    return multilinear(
-        lambda a, b: torch.linalg.cross(*torch.broadcast_tensors(a, b)), first, second
-    )
+    return bilinear(_cross, first, second)
 
 
 def _cross(first: Tensor, second: Tensor) -> Tensor:
@@ -86,7 +84,7 @@ def _cross(first: Tensor, second: Tensor) -> Tensor:
 
 def dot(first: Tensor, second: Tensor) -> Tensor:  # (N, 1 + D, 1)
     """Returns the scalar product of two jets of vectors."""
-    return multilinear(lambda a, b: (a * b).sum(2, keepdim=True), first, second)
+    return bilinear(lambda a, b: (a * b).sum(2, keepdim=True), first, second)
 
 
 def along(jets: Tensor, values: Tensor, slopes: Tensor) -> Tensor:

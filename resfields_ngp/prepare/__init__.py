@@ -2,5 +2,5 @@
 
 Reading order: `config` (what can be set), `capture` (meshes: survey, rig, pictures, clouds) with
 `rigs`, `pictures`, `shading`, `textures`, `raycasting` below it; `footage` (video) with
-`calibration` and `matting` below it.
+`footage_views`, `calibrations` and `matting` below it.
 """

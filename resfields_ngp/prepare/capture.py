@@ -220,7 +220,7 @@ def _check_reach(rig: Rig, where: str) -> None:
         if reach > 65.5:
             raise SequenceError(
                 f"{where}: {name} sees as far as {reach:.0f} m, where depth images reach 65.5; "
-                "check the unit: --unit auto|m|cm|mm"
+                "check the unit: --unit auto|m|dm|cm|mm, or metres per unit"
             )
 
 

@@ -188,7 +188,7 @@ class FrameBiasWeights(ResidualWeights):
 
 
 def inverse_activation(value: float, activation: str) -> float:
-    """Returns what an activation takes to a value above 0 (see `backends.base.Activation`)."""
+    """Returns what an activation takes to a value above 0 (see `backends.specs.Activation`)."""
     k = ACTIVATION_SHARPNESS
     if activation == "softplus":
         return math.log(math.expm1(k * value)) / k

@@ -212,10 +212,7 @@ def restored(run: RunFolder, config: FlowFitConfig, backend: Backend) -> FlowTas
         FileNotFoundError: There is no checkpoint yet.
     """
     task = FlowTask.open(config, backend)
-    found = run.latest_checkpoint()
-    if found is None:
-        raise FileNotFoundError(f"{run.checkpoints}: no checkpoint; fit this run first")
-    task.restore(*found)
+    task.restore(*run.trained())
     return task
 
 

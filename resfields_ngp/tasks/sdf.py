@@ -153,7 +153,7 @@ def _loaded(
 ) -> FittedSurfaces:
     """Returns what a run has fitted."""
     model = _fresh_field(config, sequence.n_frames, backend)
-    restore_field(model, run.trained_tensors())
+    restore_field(model, run.trained()[0])
     placement = (sequence.frame_numbers, normalisation(sequence))
     return FittedSurfaces(model, model_space(sequence), *placement)
 

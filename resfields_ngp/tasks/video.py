@@ -175,10 +175,7 @@ def render_run(
     run: RunFolder, config: VideoFitConfig, backend: Backend, report: Report
 ) -> list[str]:
     """Samples a finished run's video at any size and speed, as ``render RUN --fps --scale``."""
-    found = run.latest_checkpoint()
-    if found is None:
-        raise FileNotFoundError(f"{run.checkpoints}: no checkpoint; train this run first")
-    tensors, state = found
+    tensors, state = run.trained()
     size, n_frames, clip_fps = tuple(state["size"]), state["n_frames"], state["fps"]
     model = video_field(config, size, n_frames, backend)
     restore_field(model, tensors)

@@ -142,16 +142,26 @@ def _key(task: str, path: Path, settings: Mapping[str, Any]) -> str:
     return table_key(to_table(load_config(None, None, given, TASKS[task].Config())))
 
 
+_ABOUT = """\
+Written by `scripts/benchmark.py`; one run each unless said. Below a table are machine and command of
+its last row. Inputs and variants that `--variants` does not name had settings of their own: all
+frames of a clip (`--input.frames ::`), three residual features (`--encoder.n-residuals 3`).
+"""
+
+
 def describe_fits(rows: list[Row]) -> str:
     """Returns the Markdown of all tasks: a table each, the newest row of every variant."""
-    parts = ["# Results\n", "Written by `scripts/benchmark.py`; one run each unless said.\n"]
+    parts = ["# Results\n", _ABOUT]
     for task in dict.fromkeys(row["task"] for row in rows):
         own = [row for row in rows if row["task"] == task]
         newest = {(r["input"], r["budget"], r["variant"], r["seed"]): r for r in own}
         shown = {"steps": "steps", "parameters": "parameters", **COLUMNS[task]}
-        header = ["input", "variant", "budget", *shown.values()]
+        header = ["input", "variant", "budget", *shown.values(), "date", "commit"]
         lines = [
-            [r["input"], r["variant"], r["budget"], *(r.get(name) for name in shown)]
+            [
+                *(r["input"], r["variant"], r["budget"], *(r.get(name) for name in shown)),
+                *(r["date"][:10], r["commit"]),
+            ]
             for r in newest.values()
         ]
         parts += [f"## {task}\n", NOTES[task] + "\n", markdown_table(header, lines)]

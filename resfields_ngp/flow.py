@@ -166,15 +166,13 @@ class RidingPoints:
 def draw_points(
     faces: np.ndarray,  # (F, 3)
     areas: np.ndarray,  # (F,) chances, in any unit
-    n_points: int,
-    uniform: np.ndarray,  # (n_points, 3) in [0, 1)
+    uniform: np.ndarray,  # (N, 3) in [0, 1)
 ) -> RidingPoints:
-    """Draws points uniformly by area from three uniform numbers each."""
+    """Draws N points uniformly by area from three uniform numbers each."""
     bounds = np.cumsum(areas) / areas.sum()
     chosen = np.minimum(np.searchsorted(bounds, uniform[:, 0], side="right"), len(faces) - 1)
     root, part = np.sqrt(uniform[:, 1]), uniform[:, 2]
     weights = np.stack([1.0 - root, root * (1.0 - part), root * part], axis=1)
-    assert len(weights) == n_points, (len(weights), n_points)
     return RidingPoints(faces[chosen], weights)
 
 

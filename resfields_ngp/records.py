@@ -126,14 +126,6 @@ class FrameSlices:
         counts = on_device(self.offsets, values.device).diff()
         return torch.repeat_interleave(values, counts, dim=0, output_size=self.n_rows)
 
-    @staticmethod
-    def of_sorted(frame_ids: Tensor, frames: tuple[float, ...]) -> FrameSlices:
-        """Returns the slices of rows with ascending ``frame_ids`` (N,), indices into `frames`."""
-        bounds = torch.arange(len(frames) + 1, device=frame_ids.device)
-        return FrameSlices(
-            frames, tuple(torch.searchsorted(frame_ids.contiguous(), bounds).tolist())
-        )
-
 
 @dataclass(frozen=True)
 class Rays:

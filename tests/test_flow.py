@@ -92,7 +92,7 @@ def test_model_space_holds_all_frames_with_a_border_and_leads_back():
 
 def test_points_ride_with_their_triangles():
     uniform = np.random.default_rng(0).random((50, 3))
-    points = draw_points(FACES, np.ones(4), 50, uniform)
+    points = draw_points(FACES, np.ones(4), uniform)
     assert np.allclose(points.weights.sum(1), 1.0) and (points.weights >= 0.0).all()
     turn = np.array([[0, -1, 0], [1, 0, 0], [0, 0, 1.0]])
     assert np.allclose(points.at(CORNERS @ turn.T + 3.0), points.at(CORNERS) @ turn.T + 3.0)
@@ -101,7 +101,7 @@ def test_points_ride_with_their_triangles():
 def test_points_are_uniform_by_area():
     grid = (np.stack(np.meshgrid(*[np.arange(40)] * 3), -1).reshape(-1, 3) + 0.5) / 40
     areas = np.array([1.0, 0.0, 2.0, 1.0])
-    points = draw_points(FACES, areas, len(grid), grid)
+    points = draw_points(FACES, areas, grid)
     counts = [(points.triangles == face).all(1).mean() for face in FACES]
     assert np.allclose(counts, areas / 4.0, atol=0.01)
     # Of a triangle's points every corner has the same share, a third on average.

@@ -134,7 +134,7 @@ class FlowTask(FitTask):
         each = max(1, n_samples // len(frames))
         uniform = torch.rand((each * len(frames), 3), generator=generator).numpy()
         faces, areas = self.faces[~self._is_held_out], self._areas[~self._is_held_out]
-        points = draw_points(faces, areas, len(uniform), uniform)
+        points = draw_points(faces, areas, uniform)
         frame_of = np.repeat(frames, each)[:, None]
         weights = points.weights[:, :, None].astype(np.float32)
         device = self.field.backend.device
@@ -161,7 +161,7 @@ class FlowTask(FitTask):
 
     def _scored(self, chosen: np.ndarray) -> dict[str, Any]:
         uniform = np.random.default_rng(SPLIT_SEED).random((self.config.flow.points, 3))
-        points = draw_points(self.faces[chosen], self._areas[chosen], len(uniform), uniform)
+        points = draw_points(self.faces[chosen], self._areas[chosen], uniform)
         return score_flow(self.field, self.space, self.vertices, points)
 
     def deliver(self, run: RunFolder, report: Report) -> list[str]:

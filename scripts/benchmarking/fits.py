@@ -143,8 +143,8 @@ def _key(task: str, path: Path, settings: Mapping[str, Any]) -> str:
 
 
 _ABOUT = """\
-Written by `scripts/benchmark.py`; one run each unless said. Below a table are machine and command of
-its last row. Inputs and variants that `--variants` does not name had settings of their own: all
+Written by `scripts/benchmark.py`; one run each unless said. Below a table are machine and command
+of its last row. Inputs and variants that `--variants` does not name had settings of their own: all
 frames of a clip (`--input.frames ::`), three residual features (`--encoder.n-residuals 3`).
 """
 

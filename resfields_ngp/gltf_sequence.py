@@ -75,7 +75,8 @@ def animated_glb(frames: Iterable[bytes], frames_per_second: float) -> bytes:
             joined[name] += tree.get(name, [])
         for name in ("extensionsUsed", "extensionsRequired"):
             extensions[name].update(tree.get(name, []))
-        roots.append({"name": f"frame {len(roots)}", "children": tree["scenes"][0]["nodes"]})
+        children = tree["scenes"][0]["nodes"]
+        roots.append({"name": f"frame {len(roots)}"} | ({"children": children} if children else {}))
     numbers = range(len(joined["nodes"]), len(joined["nodes"]) + len(roots))
     joined["nodes"] += roots
     parts.views, parts.accessors = joined["bufferViews"], joined["accessors"]

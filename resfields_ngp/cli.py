@@ -115,7 +115,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def exit_code(error: Exception) -> int:
     """Returns the exit code of an error by whose fault it is."""
-    if isinstance(error, ImportError):
+    if isinstance(error, ImportError) or _is_out_of_memory(error):
         return DEVICE
     from .backends import BackendUnavailable
     from .config_tree import ConfigError
@@ -137,11 +137,18 @@ def describe(error: Exception, code: int) -> str:
     if isinstance(error, OSError) and error.strerror and error.filename is None:
         text = error.strerror
     line = " ".join(text.split()) or type(error).__name__
+    if _is_out_of_memory(error):
+        first = line.split(". ")[0]
+        return f"{first}; pass a smaller --training.samples-per-batch, or --device cpu"
     if isinstance(error, ImportError) and "install" not in line:
         return f"{line}; run `resfields-ngp doctor`"
     if code == FAULT and type(error).__name__ != "TrainingError":
         return f"{type(error).__name__}: {line} (a fault of the program; --debug shows where)"
     return line
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    return type(error).__name__ == "OutOfMemoryError"  # of torch, which is slow to import
 
 
 def _run(given: list[str]) -> int:

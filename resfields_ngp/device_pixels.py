@@ -95,16 +95,16 @@ class DevicePixels:
         places = self._places(pixels)
         on_subject = torch.ones_like(places, dtype=torch.float32)
         if self._masks is not None:
-            labels = _gathered(self._fetched(self._masks, frames), places)[..., 0]
+            labels = self._looked_up(self._masks, frames, places)[..., 0]
             chosen = _chosen(labels == _SUBJECT, labels == _DOUBT, count, foreground)
             places = places.gather(2, chosen)
             on_subject = (labels.gather(2, chosen) == _SUBJECT).float()
             pixels = pixels.gather(2, chosen[..., None].expand(-1, -1, -1, 2))
-        colours = _gathered(self._fetched(self._images, frames), places)
+        colours = self._looked_up(self._images, frames, places)
         rgbs = colours.float() * (on_subject[..., None] / 255.0)
         measured = None
         if self._depths is not None:
-            depths = _gathered(self._fetched(self._depths, frames), places)[..., 0]
+            depths = self._looked_up(self._depths, frames, places)[..., 0]
             measured = depths * self._model_per_depth * on_subject
         rays = self._rays(pixels, at, frames)
         return Batch(
@@ -134,10 +134,22 @@ class DevicePixels:
             return slab.to(self.device)
         return slab.pin_memory() if self.device.type == "cuda" else slab
 
-    def _fetched(self, slab: Tensor, frames: tuple[int, ...]) -> Tensor:
-        """Returns (T, P, C) the frames' slabs on the device."""
+    def _looked_up(
+        self,
+        slabs: Tensor,  # (n_frames, P, C)
+        frames: tuple[int, ...],
+        places: Tensor,  # (T, V, count)
+    ) -> Tensor:  # (T, V, count, C)
+        """Looks pixels up in the frames' slabs."""
         if self.is_resident:
-            return slab[on_device(frames, self.device)]
+            begins = on_device(frames, self.device) * slabs.shape[1]
+            return slabs.flatten(0, 1)[begins[:, None, None] + places]
+        fetched = self._fetched(slabs, frames)
+        rows = places.flatten(1)[..., None].expand(-1, -1, slabs.shape[2])
+        return fetched.gather(1, rows).view(*places.shape, slabs.shape[2])
+
+    def _fetched(self, slab: Tensor, frames: tuple[int, ...]) -> Tensor:
+        """Returns (T, P, C) the frames' slabs, copied to the device."""
         fetched = torch.empty((len(frames), *slab.shape[1:]), dtype=slab.dtype, device=self.device)
         for i, frame in enumerate(frames):
             fetched[i].copy_(slab[frame], non_blocking=True)
@@ -159,15 +171,6 @@ def _slabs(footage: list[np.ndarray | None], kind: type) -> Tensor:
         n_frames, height, width = images.shape[:3]
         parts.append(np.asarray(images, kind).reshape(n_frames, height * width, -1))
     return torch.from_numpy(np.concatenate(parts, axis=1))
-
-
-def _gathered(
-    slabs: Tensor,  # (T, P, C)
-    places: Tensor,  # (T, V, count)
-) -> Tensor:  # (T, V, count, C)
-    """Looks pixels up in their frame's slab."""
-    rows = places.flatten(1)[..., None].expand(-1, -1, slabs.shape[2])
-    return slabs.gather(1, rows).view(*places.shape, slabs.shape[2])
 
 
 def _chosen(

@@ -186,7 +186,7 @@ class Occupancy(nn.Module):
                 chosen &= self.hull[frame] < reach
             if field.backend.is_asynchronous:
                 # To list the chosen cells is to wait for the device; all are evaluated.
-                levels = field.sdfs(self._centres(), frame).view_as(distances)
+                levels = field.sdfs(self.centres(), frame).view_as(distances)
                 distances.copy_(torch.where(chosen, levels, distances))
             else:
                 cells = chosen.nonzero()
@@ -202,7 +202,7 @@ class Occupancy(nn.Module):
                 measure = distances_to if field.backend.is_asynchronous else _distances_by_scipy
                 distances.copy_(measure(dense))
 
-    def _centres(self) -> Tensor:
+    def centres(self) -> Tensor:
         """Returns (G^3, 3) centres of all cells, model space."""
         axis = torch.arange(self.resolution, device=self.distances.device) + 0.5
         return torch.cartesian_prod(axis, axis, axis) / self.resolution

@@ -45,7 +45,7 @@ class Recorder:
 
     def __init__(self, task: Task, differentiate: Callable[[StepResult], None]) -> None:
         self.task, self.differentiate = task, differentiate
-        self.is_given_up = False
+        self.is_given_up, self._has_freed_memory = False, False
         self._device = task.field.backend.device
         self._generator = torch.Generator(self._device)
         # What a recording is made on shares nothing with the default stream.
@@ -102,14 +102,24 @@ class Recorder:
             finally:
                 graph.capture_end()
             self._recording = _Recording(graph, moving, constants, result, kind, fraction)
+        except torch.OutOfMemoryError as error:
+            # A recording cannot have what the step itself has left in the cache.
+            torch.cuda.empty_cache()
+            self._give_up(error, self._has_freed_memory)
+            self._has_freed_memory = True
         except RuntimeError as error:
-            _log.warning("steps cannot be recorded here: %s", str(error).splitlines()[0])
-            self.is_given_up = True
+            self._give_up(error, True)
         del last  # not before: its memory is the new one's, which is only handed on
         if done.n_found is None:
             return done
         self._n_found.known(done.n_found)
         return dataclasses.replace(done, n_samples=int(done.n_found))
+
+    def _give_up(self, error: Exception, for_good: bool) -> None:
+        """Says why a step is not recorded; for good, all others are done one by one as well."""
+        self.is_given_up = for_good
+        if for_good:
+            _log.warning("steps cannot be recorded here: %s", str(error).splitlines()[0])
 
     def _counted(self, result: StepResult) -> StepResult:
         """Returns the result with the number of its samples that are no padding, as last known."""

@@ -158,6 +158,7 @@ def test_a_device_that_is_not_there_is_exit_code_4(
         (OSError(28, "x: No space left on device"), 3),
         (BackendUnavailable("x"), 4),
         (ImportError("x"), 4),
+        (torch.OutOfMemoryError("x. Tried to allocate"), 4),
         (AssertionError("x"), 1),
     ],
 )

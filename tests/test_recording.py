@@ -40,7 +40,7 @@ from resfields_ngp.resfield import FACTORISATIONS, ResFieldConfig
 from resfields_ngp.schedules import TrainingConfig
 from resfields_ngp.step import render_step
 from resfields_ngp.tasks.base import Task
-from resfields_ngp.tasks.capture import CaptureTask
+from resfields_ngp.tasks.capture import ROOM, CaptureTask
 from resfields_ngp.trainer import Trainer, differentiate
 from resfields_ngp.transfers import MovingFrames, on_device
 
@@ -146,7 +146,7 @@ def test_pixels_and_distances_are_those_of_the_frames_moved_to():
 class Graph:
     """Stands in for a CUDA graph: what was recorded runs again."""
 
-    fails = False
+    fault: RuntimeError | None = None
 
     def __init__(self) -> None:
         self.log: list[str] = []
@@ -159,8 +159,8 @@ class Graph:
 
     def capture_end(self) -> None:
         self.log.append("end")
-        if self.fails:
-            raise RuntimeError("operation not permitted when stream is capturing")
+        if self.fault:
+            raise self.fault
 
     def replay(self) -> None:
         self.log.append("replay")
@@ -253,11 +253,45 @@ def test_what_a_recording_reads_stays_as_long_as_it(task: CountedTask):
 def test_where_nothing_can_be_recorded_the_step_is_done_all_the_same(
     task: CountedTask, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
-    monkeypatch.setattr(Graph, "fails", True)
+    fault = RuntimeError("operation not permitted when stream is capturing")
+    monkeypatch.setattr(Graph, "fault", fault)
     recorder = Recorder(task, differentiate=lambda result: None)
     result = recorder.step((0, 1), 9, 0.1, seed=0)
     assert result.n_samples == 7 and recorder.is_given_up
     assert "cannot be recorded here: operation not permitted" in caplog.text
+
+
+def test_a_recording_without_memory_is_tried_once_more(
+    task: CountedTask, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(Graph, "fault", torch.OutOfMemoryError("CUDA out of memory"))
+    recorder = Recorder(task, differentiate=lambda result: None)
+    assert recorder.step((0, 1), 9, 0.1, seed=0).n_samples == 7 and not recorder.is_given_up
+    monkeypatch.setattr(Graph, "fault", None)
+    recorder.step((0, 1), 10, 0.1, seed=0)
+    task.done.clear()
+    recorder.step((0, 1), 11, 0.1, seed=0)
+    assert task.done == []  # replayed
+    monkeypatch.setattr(Graph, "fault", torch.OutOfMemoryError("CUDA out of memory"))
+    recorder._recording = None
+    assert recorder.step((0, 1), 12, 0.1, seed=0).n_samples == 7 and recorder.is_given_up
+
+
+@pytest.mark.parametrize("records", [False, True])
+def test_what_is_recorded_is_rehearsed_at_its_size(records: bool, monkeypatch):
+    """Kernels are measured at their first large launch, which is not to cost time of training."""
+    capacities: list[int | None] = []
+    monkeypatch.setattr("resfields_ngp.tasks.capture.can_record", lambda task: records)
+    monkeypatch.setattr(
+        "resfields_ngp.tasks.capture.render_step", lambda *parts: capacities.append(parts[-1])
+    )
+    config = TrainingConfig(samples_per_batch=2000)
+    field = small_field(open_backend("reference", "cpu"))
+    task = CaptureTask(config, LOSSES, field, ball_occupancy(OCCUPANCY), pixels(), N_FRAMES)
+    task.rehearse((0, 1), seeded())
+    task.fixed_step((0, 1), config.warmup_steps, 0.5, seeded())
+    size = round(1000 * ROOM)
+    assert capacities == [size if records else None, size]
 
 
 def test_only_what_the_host_never_looks_into_is_recorded():

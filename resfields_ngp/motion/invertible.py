@@ -49,18 +49,23 @@ class Coupling(nn.Module):
 
     def forward(self, positions, slices, backend, released) -> Tensor:
         """Returns (N, 1 + D, 3) jets one block nearer to the reference."""
-        pair, single = positions[:, :, self.others], positions[:, :, [self.axis]]
+        pair, single = self._parted(positions)
         single = single - self.shift(pair, slices, backend, released)
         turn = self.turn(single, slices, backend, released)
         return self._joined(single, _turned(pair - turn[:, :, 1:], -turn[:, :, :1]))
 
     def inverse(self, positions, slices, backend, released) -> Tensor:
         """Undoes `forward`."""
-        pair, single = positions[:, :, self.others], positions[:, :, [self.axis]]
+        pair, single = self._parted(positions)
         turn = self.turn(single, slices, backend, released)
         pair = _turned(pair, turn[:, :, :1]) + turn[:, :, 1:]
         single = single + self.shift(pair, slices, backend, released)
         return self._joined(single, pair)
+
+    def _parted(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the columns of the two other axes, and of the one."""
+        columns = positions.split(1, dim=2)  # a list as an index would be sent to the device
+        return torch.cat([columns[i] for i in self.others], dim=2), columns[self.axis]
 
     def _joined(self, single: Tensor, pair: Tensor) -> Tensor:
         columns = dict(zip(self.others, pair.split(1, dim=2), strict=True))

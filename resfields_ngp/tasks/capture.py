@@ -15,6 +15,7 @@ from ..field import Field
 from ..losses import LossConfig
 from ..occupancy import Occupancy
 from ..pixels import PixelSource
+from ..recording import can_record
 from ..records import StepResult
 from ..rendering import render
 from ..schedules import TrainingConfig
@@ -87,8 +88,8 @@ class CaptureTask(Task):
         """See `Task.fixed_step`."""
         if self.warms_up(step, fraction):
             return self.step(frames, step, fraction, generator)
-        n_rays, capacity = int(self.rays_per_batch), round(self.n_samples * ROOM / len(frames))
-        return self._render_step(frames, n_rays, fraction, generator, capacity)
+        n_rays = int(self.rays_per_batch)
+        return self._render_step(frames, n_rays, fraction, generator, self._capacity(frames))
 
     def kind_of_step(self, step, fraction):
         """See `Task.kind_of_step`."""
@@ -117,9 +118,13 @@ class CaptureTask(Task):
                 distances.copy_(torch.from_numpy(self.clean(distances.cpu().numpy(), frame)))
 
     def rehearse(self, frames, generator):
-        """See `Task.rehearse`."""
+        """See `Task.rehearse`; what will be recorded is as large as then, so that kernels that are
+        measured at their first large launch are measured here."""
+        capacity = self._capacity(frames) if can_record(self) else None
+        if capacity is not None:
+            self.field.sdfs(self.occupancy.centres(), frames[0])
         return [
-            self._render_step(frames, 256, 0.5, generator),
+            self._render_step(frames, 256, 0.5, generator, capacity),
             hull_step(self.field, self.occupancy, frames, self.losses, 256, generator),
         ]
 
@@ -146,6 +151,10 @@ class CaptureTask(Task):
         """True while the shape is fitted to the hull's core; a density is not without masks."""
         early = step < self.config.warmup_steps and fraction < 0.1
         return early and (self.field.head.n_tangents > 0 or self.occupancy.has_masks)
+
+    def _capacity(self, frames: tuple[int, ...]) -> int:
+        """Returns the rows of each frame in a step of fixed size."""
+        return round(self.n_samples * ROOM / len(frames))
 
     def _render_step(
         self,

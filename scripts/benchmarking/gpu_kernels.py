@@ -106,7 +106,7 @@ class Case:
 def parity(backends: list[Backend], device: torch.device, small: bool) -> Iterator[dict[str, Any]]:
     """Yields how far each backend is from `reference` in values and gradients, by the norm."""
     reference = open_backend("reference", device.type)
-    sizes = [(40, 1), (50, 3)] if small else [(1, 1), (10_000, 1), (10_001, 7)]
+    sizes = [(40, 1), (50, 3)] if small else [(1, 1), (10_000, 1), (10_001, 7), (131_073, 4)]
     for n_rows, n_frames in sizes:
         case = Case(n_rows, n_frames, device, small)
         for backend in backends:

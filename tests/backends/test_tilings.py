@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
+import weakref
 from collections.abc import Callable, Sequence
 from itertools import permutations
 
@@ -72,7 +74,7 @@ def test_ways_differ_and_large_networks_have_one(n_layers: int, is_backward: boo
     assert len(tilings_of(MlpSpec(27, 16, 128, n_layers), "float16", is_backward)) == 1
 
 
-SLOW, QUICK, WRONG, BROKEN = (Tiling(rows) for rows in (16, 32, 64, 128))
+SLOW, QUICK, WRONG, BROKEN, LARGE = (Tiling(rows) for rows in (16, 32, 64, 128, 256))
 MILLISECONDS = {SLOW: 2.0, QUICK: 1.0, WRONG: 0.1}
 
 
@@ -89,6 +91,8 @@ class Kernel:
     def __call__(self, tiling: Tiling, results: Sequence[torch.Tensor]) -> None:
         if tiling == BROKEN:
             raise RuntimeError("out of registers")
+        if tiling == LARGE:
+            raise torch.OutOfMemoryError("CUDA out of memory")
         self.last = tiling
         for each in results:
             each += torch.arange(1.0, 5.0) * (1.5 if tiling == WRONG else 1.0)
@@ -106,6 +110,57 @@ def test_the_fastest_that_runs_is_taken_in_any_order(order: tuple[Tiling, ...]):
     choice = measured(order, kernel, results, kernel.bench)
     assert choice == Choice(QUICK, {SLOW: 2.0, QUICK: 1.0})
     assert not any(each.any() for each in results)
+
+
+def test_measuring_ends_where_memory_does_and_never_ends_the_run():
+    kernel, results = Kernel(), [torch.zeros(4)]
+    found = measured((SLOW, LARGE, QUICK), kernel, results, kernel.bench)
+    assert found == Choice(SLOW, {SLOW: 2.0})
+    assert measured((LARGE, QUICK), kernel, results, kernel.bench) is None
+
+    def bench(run: Callable[[], None]) -> float:
+        raise torch.OutOfMemoryError("no room for its buffer")
+
+    assert measured((SLOW, QUICK), kernel, results, bench) is None
+
+
+def test_results_that_are_not_finite_tell_nothing(caplog):
+    def start(tiling: Tiling, results: Sequence[torch.Tensor]) -> None:
+        results[0][1] = torch.nan
+
+    assert measured((SLOW, QUICK), start, [torch.zeros(4)], Kernel().bench) is None
+    assert not caplog.text
+
+
+def test_one_wrong_row_among_many_is_noticed(caplog):
+    def start(tiling: Tiling, results: Sequence[torch.Tensor]) -> None:
+        results[0] += 1.0
+        if tiling == QUICK:
+            results[0][-1] = 0.0
+
+    kernel = Kernel()
+    kernel.last = SLOW
+    choice = measured((SLOW, QUICK), start, [torch.zeros(1 << 18)], kernel.bench)
+    assert choice == Choice(SLOW, {SLOW: 2.0}) and str(QUICK) in caplog.text
+
+
+def test_nothing_of_a_trial_stays_in_memory():
+    gc.disable()
+    try:
+        results, seen = [torch.zeros(4)], []
+
+        def start(tiling: Tiling, written: Sequence[torch.Tensor]) -> None:
+            seen.append(weakref.ref(written[0]))
+            if tiling == BROKEN:
+                raise RuntimeError("out of registers")
+            written[0] += 1.0
+
+        kernel = Kernel()
+        kernel.last = SLOW
+        measured((SLOW, BROKEN, QUICK), start, results, kernel.bench)
+        assert len(seen) > 3 and all(each() is None for each in seen)
+    finally:
+        gc.enable()
 
 
 def test_one_that_computes_something_else_is_not_taken_however_fast(caplog):

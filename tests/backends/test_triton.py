@@ -195,3 +195,15 @@ def test_on_a_cpu_it_runs_in_the_interpreter_only():
     )
     assert BackendUnavailable.__name__ in done.stderr.splitlines()[-1]
     assert "TRITON_INTERPRET=1" in done.stderr.splitlines()[-1]
+
+
+def test_a_triton_that_cannot_compile_the_kernels_is_refused():
+    line = (
+        "import triton; triton.__version__ = '3.4.0'; "
+        "from resfields_ngp.backends import BackendUnavailable, open_backend\n"
+        "try: open_backend('triton', 'cuda')\n"
+        "except BackendUnavailable as error: print(error)\n"
+    )
+    has_gpu = "import torch; torch.cuda.is_available = lambda: True; "
+    done = subprocess.run([sys.executable, "-c", has_gpu + line], capture_output=True, text=True)
+    assert "triton 3.4.0 is older than 3.5" in done.stdout, done.stderr

@@ -12,7 +12,17 @@ from ...doctor import COMPILER_LINE, missing_compiler
 from ..base import Backend, BackendUnavailable
 from ..reference import ReferenceBackend
 
+OLDEST = (3, 5)
+"""Of Triton's versions; torch 2.9 brings it. 3.4 ends the process as it compiles the networks."""
+
 try:
+    from triton import __version__ as version
+
+    if tuple(map(int, version.split(".")[:2])) < OLDEST:
+        raise BackendUnavailable(
+            f"triton {version} is older than 3.5 and cannot compile the networks; torch 2.9 and "
+            "newer bring one that can"
+        )
     from . import grid, rays
     from .launching import is_interpreted
     from .mlp import mlp, sloped_mlp

@@ -24,8 +24,9 @@ Precision = Literal["float16", "bfloat16", "float32"]
 
 LEAST_ROWS = 1 << 17
 """Of a launch that is worth measuring."""
-TOLERANCE = 0.01
-"""Of the results of a tiling by the norm, against the first one's: all round alike."""
+TOLERANCE, LARGEST = 0.003, 0.1
+"""Of the results of a tiling against the first one's: by the norm, for all round alike, and of any
+of them by the largest, for an activation near its bend may fall to its other side."""
 _WARM_MS, _TIMED_MS = 2, 10
 
 _log = logging.getLogger(__name__)
@@ -130,8 +131,11 @@ def fastest(
     if kind not in CHOICES:
         if n_rows < LEAST_ROWS or not _can_measure(results[0].device):
             return tilings[0]
-        CHOICES[kind] = measured(tilings, start, results, _bench)
-        _log.debug("%s: %s", kind, CHOICES[kind])
+        choice = measured(tilings, start, results, _bench)
+        if choice is None:
+            return tilings[0]
+        CHOICES[kind] = choice
+        _log.debug("%s: %s", kind, choice)
     return CHOICES[kind].taken
 
 
@@ -140,8 +144,10 @@ def measured(
     start: Callable[[Tiling, Sequence[Tensor]], None],
     results: Sequence[Tensor],
     bench: Callable[[Callable[[], None]], float],
-) -> Choice:
+) -> Choice | None:
     """Measures tilings on zeroed results; one that fails, or computes something else, is left out.
+
+    Where memory does not suffice for measuring on, what was measured so far decides.
 
     Args:
         tilings: Candidates.
@@ -149,34 +155,67 @@ def measured(
         results: See `fastest`.
         bench: Returns the ms of a function.
 
+    Returns:
+        The choice; None where results are not finite, or nothing could be measured.
+
     Raises:
         Exception: None runs; the first one's error.
     """
-    expected: list[Tensor] | None = None
+    trial = _Trial(start, results, bench)
     found: dict[Tiling, float] = {}
-    first_error: Exception | None = None
+    faults: list[Exception] = []
     for tiling in tilings:
-        scratch = [torch.zeros_like(each) for each in results]
         try:
-            start(tiling, scratch)
-            if expected is not None and not _agree(scratch, expected):
-                _log.warning("a kernel's %s computes something else here; it is not used", tiling)
-                continue
-            expected = expected or [each.clone() for each in scratch]
-            found[tiling] = bench(lambda tiling=tiling, scratch=scratch: start(tiling, scratch))
+            taken = trial.milliseconds(tiling)
+        except torch.OutOfMemoryError:
+            torch.cuda.empty_cache()
+            break
         except Exception as error:
             # It does not fit the device, or its assembler fails: each has errors of its own.
-            first_error = first_error or error
+            faults.append(error.with_traceback(None))  # which would hold on to the memory
             _log.debug("%s does not run here: %s", tiling, error)
-    if first_error and not found:
-        raise first_error
-    return Choice(min(found, key=lambda tiling: found[tiling]), found)
+            continue
+        if not trial.is_finite:
+            return None
+        if taken is None:
+            _log.warning("a kernel's %s computes something else here; it is not used", tiling)
+        else:
+            found[tiling] = taken
+    if len(faults) == len(tilings):
+        raise faults[0]
+    return Choice(min(found, key=lambda tiling: found[tiling]), found) if found else None
 
 
-def _agree(found: Sequence[Tensor], expected: Sequence[Tensor]) -> bool:
-    """Returns whether results are the same but for rounding; NaN is not."""
-    pairs = zip(found, expected, strict=True)
-    return all(bool((one - other).norm() <= TOLERANCE * other.norm()) for one, other in pairs)
+class _Trial:
+    """One launch with one tiling after another, each on results of its own."""
+
+    def __init__(
+        self,
+        start: Callable[[Tiling, Sequence[Tensor]], None],
+        results: Sequence[Tensor],
+        bench: Callable[[Callable[[], None]], float],
+    ) -> None:
+        self._start, self._results, self._bench = start, results, bench
+        self._expected: list[Tensor] | None = None
+        self.is_finite = True
+
+    def milliseconds(self, tiling: Tiling) -> float | None:
+        """Returns the ms of a tiling; None where it computes something else than the first did."""
+        scratch = [torch.zeros_like(each) for each in self._results]
+        self._start(tiling, scratch)
+        if self._expected is None:
+            self._expected = [each.clone() for each in scratch]
+            self.is_finite = all(bool(each.isfinite().all()) for each in scratch)
+        if not all(map(_agree, scratch, self._expected)):
+            return None
+        return self._bench(lambda: self._start(tiling, scratch))
+
+
+def _agree(found: Tensor, expected: Tensor) -> bool:
+    """Returns whether results are the same but for rounding, on the whole and everywhere."""
+    off = found - expected
+    is_near = off.norm() <= TOLERANCE * expected.norm()
+    return bool(is_near & (off.abs().amax() <= LARGEST * expected.abs().amax()))
 
 
 def _can_measure(device: torch.device) -> bool:

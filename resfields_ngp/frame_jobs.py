@@ -180,7 +180,8 @@ _FAULTS = (
     (
         "empty",
         "no surface",
-        "train for longer, or look at these frames' masks with `inspect`",
+        "train for longer, look at these frames' masks with `inspect`, or, without masks, take "
+        "--head nerf",
     ),
     (
         "open",

@@ -144,8 +144,10 @@ def _hull_warnings(capture: Capture, hull: Hull, reports: Sequence[ViewReport]) 
     """Returns a sentence for each thing that would make a poor reconstruction."""
     found = []
     if not capture.has_masks:
-        found.append("no masks: the whole box is fitted, which takes longer and more views; "
-                "--head nerf suits that best")
+        found.append(
+            "no masks: the whole box is fitted, which takes longer and more views; "
+            "--head nerf suits that best"
+        )
     for view in reports:
         if view.coverage is not None and view.coverage < _GOOD_COVERAGE:
             found.append(

@@ -22,6 +22,7 @@ from .cameras import Cameras
 FAR = np.float32(2.0)
 """Distance, box units, given to points that no view sees: they are outside."""
 _UNKNOWN = np.float32(-np.inf)
+_WIDEST = 32000  # what remap fills has sides shorter than 32768
 
 
 @dataclass(frozen=True)
@@ -51,9 +52,18 @@ class Silhouette:
         x = (homogeneous[0] * inverse - 0.5).reshape(shape[0], -1)
         y = (homogeneous[1] * inverse - 0.5).reshape(shape[0], -1)
         columns, rows = np.clip(x, -2, width + 1), np.clip(y, -2, height + 1)
-        sampled = cv2.remap(
-            self.slopes, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-        )
+        replicate, strips = cv2.BORDER_REPLICATE, range(0, x.shape[1], _WIDEST)
+        sampled = [
+            cv2.remap(
+                self.slopes,
+                columns[:, at : at + _WIDEST],
+                rows[:, at : at + _WIDEST],
+                cv2.INTER_LINEAR,
+                borderMode=replicate,
+            )
+            for at in strips
+        ]
+        sampled = np.concatenate(sampled, axis=1)
         # Far beside the image the border's own distance says little, above all at small depths.
         beside = self.tangent * np.hypot(x - columns, y - rows)
         sampled = np.where(beside > 0, np.hypot(sampled, beside), sampled)

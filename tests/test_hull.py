@@ -294,3 +294,13 @@ def test_full_box_takes_the_captures_bounds():
 def test_values_out_of_range_are_refused(field: str, value: float):
     with pytest.raises(ValueError, match=f"hull.{field} is {value}; allowed"):
         HullConfig(**{field: value})
+
+
+@pytest.mark.parametrize("n_points", [1, 31999, 32000, 40000])
+def test_a_cone_is_measured_at_any_number_of_points(n_points: int):
+    capture = sphere_capture(np.array([[[0.0, 0.0, 0.0]]]), (0.4,))
+    silhouette = frame_silhouettes(capture, 0, HullConfig())[0]
+    points = np.random.default_rng(0).uniform(1, 9, (3, 1, n_points)).astype(np.float32)
+    found = silhouette.distances(points)
+    each = [silhouette.distances(points[:, :, at : at + 500]) for at in range(0, n_points, 500)]
+    np.testing.assert_array_equal(found, np.concatenate(each, axis=1))

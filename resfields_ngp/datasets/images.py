@@ -53,16 +53,23 @@ def read_rgba(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB), None
 
 
+MOST_LABELS = 16
+"""Values of a mask that tells parts of the subject apart; one with more has soft edges."""
+
+
 def read_mask(path: Path) -> np.ndarray:
     """Reads a mask: (H, W) bool, True where any channel but alpha is above zero.
 
-    JPEG rings about every outline, so there it takes more than half the greatest value.
+    Where edges are soft it takes more than half the greatest value: in JPEG, which rings about
+    every outline, and where there are more than `MOST_LABELS` values.
 
     Raises:
         CaptureError: It is absent, cut off or no image.
     """
     image = np.atleast_3d(decode_image(path, cv2.IMREAD_UNCHANGED))[..., :3].max(axis=2)
-    threshold = image.max() // 2 if path.suffix.lower() in (".jpg", ".jpeg") else 0
+    is_soft = path.suffix.lower() in (".jpg", ".jpeg")
+    is_soft = is_soft or np.count_nonzero(np.bincount(image.ravel())) > MOST_LABELS
+    threshold = image.max() // 2 if is_soft else 0
     return np.asarray(image > threshold)
 
 

@@ -17,6 +17,7 @@ out if their times are the training frames'. Where the subject is: see `placemen
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -211,13 +212,20 @@ def _group(shots: Sequence[Shot], times: Sequence[float], path: Path) -> dict[st
 
 
 def _camera_name(shot: Shot) -> str:
-    """Returns what the images of one camera share."""
+    """Returns what the images of one camera share; results are filed under it, so it is no path."""
+    parts: tuple[str, ...] = ()
     for key in _CAMERA_KEYS:
         if key in shot.fields:
-            return str(shot.fields[key])
-    parts = Path(shot.fields["file_path"]).parent.parts
-    named = [part for part in parts if part not in (*_PLAIN_FOLDERS, "..")]
-    return "_".join(named) or "view"
+            parts = tuple(re.split(r"[/\\]", str(shot.fields[key])))
+            break
+    else:
+        place = Path(shot.fields["file_path"]).parent
+        folder = shot.folder.resolve()
+        if place.is_absolute() and place.resolve().is_relative_to(folder):
+            place = place.resolve().relative_to(folder)
+        parts = tuple(part for part in place.parts if part not in (place.anchor, *_PLAIN_FOLDERS))
+    name = "_".join(part for part in parts if part.strip(". ")).lstrip(".")
+    return f"{name}_" if name == "orbit" else name or "view"
 
 
 def _add_test_group(groups: dict[str, list[Shot]], path: Path, times: Sequence[float]) -> list[str]:

@@ -19,6 +19,10 @@ from tiny_capture import (
     write_tiny,
 )
 
+from resfields_ngp.datasets.images import read_mask
+from resfields_ngp.datasets.layout import write_png
+from resfields_ngp.datasets.transforms import Shot, _camera_name
+
 
 def entry(index: int, frame: int, **changed) -> dict:
     """Returns a frame of transforms.json for an image of the small capture; OpenGL axes."""
@@ -281,3 +285,31 @@ def test_cameras_that_look_away_are_refused(root):
 def test_missing_cameras_are_refused_with_those_there_are(root):
     message = refusal(root / "transforms.json", cameras=("cam_9",))
     assert 'no camera "cam_9" to train on; available: cam_test, cam_train_0' in message
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"file_path": "cam_a/images/0000"}, "cam_a"),
+        ({"file_path": "{folder}/cam_a/images/0000.png"}, "cam_a"),
+        ({"file_path": "/elsewhere/cam_a/0000.png"}, "elsewhere_cam_a"),
+        ({"file_path": "x.png", "camera": "../../cam_a"}, "cam_a"),
+        ({"file_path": "x.png", "camera": "/cam_a"}, "cam_a"),
+        ({"file_path": "x.png", "camera": ".hidden"}, "hidden"),
+        ({"file_path": "x.png", "camera": "orbit"}, "orbit_"),
+        ({"file_path": "x.png", "camera": "left eye 左"}, "left eye 左"),
+    ],
+)
+def test_a_cameras_name_is_never_a_path(fields: dict, expected: str, tmp_path: Path):
+    """Renderings are filed under it."""
+    fields = {key: value.format(folder=tmp_path) for key, value in fields.items()}
+    assert _camera_name(Shot("", Path(), 0.0, fields, tmp_path)) == expected
+
+
+def test_soft_edges_of_masks_are_cut_at_half_and_labels_are_not(tmp_path: Path):
+    ramp = np.tile(np.arange(256, dtype=np.uint8), (4, 1))
+    write_png(tmp_path / "soft.png", ramp)
+    np.testing.assert_array_equal(read_mask(tmp_path / "soft.png"), ramp > 127)
+    labels = np.tile(np.arange(16, dtype=np.uint8), (4, 1))
+    write_png(tmp_path / "labels.png", labels)
+    np.testing.assert_array_equal(read_mask(tmp_path / "labels.png"), labels > 0)

@@ -10,6 +10,7 @@ import numpy as np
 
 from .draco import EXTENSION, compress
 from .mesh import Mesh, is_far
+from .sequences.gltf import linear_of_srgb
 
 FLOAT, _UNSIGNED, _SHORT = 5126, 5125, 5123
 _STORED = {FLOAT: "<f4", _UNSIGNED: "<u4", _SHORT: "<u2"}
@@ -33,7 +34,7 @@ def coloured_glb(mesh: Mesh) -> bytes:
     parts = Buffer()
     place, attributes = _placed(mesh)
     primitive = _add_plain(parts, attributes, mesh.faces)
-    matt: dict[str, Any] = {"pbrMetallicRoughness": {"metallicFactor": 0.0, "roughnessFactor": 1.0}}
+    matt = {"pbrMetallicRoughness": _MATT}
     if mesh.colours is None:
         return _document(parts, place, primitive, matt, {})
     levels = np.full((len(mesh.vertices), 4), 65535)
@@ -75,15 +76,6 @@ def textured_glb(
         "images": [{"bufferView": image, "mimeType": f"image/{kind}"}],
     }
     return _document(parts, place, primitive, _MATERIAL, more)
-
-
-def linear_of_srgb(srgb: np.ndarray) -> np.ndarray:
-    """Returns linear light in [0, 1] of sRGB in [0, 1] (IEC 61966-2-1).
-
-    >>> linear_of_srgb(np.array([0.0, 1.0])).tolist()
-    [0.0, 1.0]
-    """
-    return np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
 
 
 def _placed(mesh: Mesh) -> tuple[np.ndarray, dict[str, np.ndarray]]:
@@ -158,12 +150,9 @@ def _bounds(positions: np.ndarray) -> dict[str, list[float]]:
 
 
 _SHAPES = {"POSITION": "VEC3", "NORMAL": "VEC3", "TEXCOORD_0": "VEC2"}
+_MATT = {"metallicFactor": 0.0, "roughnessFactor": 1.0}
 _MATERIAL: dict[str, Any] = {
-    "pbrMetallicRoughness": {
-        "baseColorTexture": {"index": 0},
-        "metallicFactor": 0.0,
-        "roughnessFactor": 1.0,
-    },
+    "pbrMetallicRoughness": {"baseColorTexture": {"index": 0}, **_MATT},
     "extensions": {_UNLIT: {}},
 }
 # Linear with mipmaps; clamped to the edge.

@@ -26,7 +26,7 @@ class TooLargeError(ValueError):
     """The frames do not fit into one file; the message says what helps."""
 
 
-def write_animation(folder: Path, path: Path, frames_per_second: float = 30.0) -> int:
+def write_animation(folder: Path, path: Path, frames_per_second: float) -> int:
     """Writes a GLB that plays the GLB files that a manifest lists, in order of frames.
 
     Args:
@@ -46,6 +46,12 @@ def write_animation(folder: Path, path: Path, frames_per_second: float = 30.0) -
     if files:
         write_whole(path, animated_glb((file.read_bytes() for file in files), frames_per_second))
     return len(files)
+
+
+def animate(run: Path, name: str, folder: Path, frames_per_second: float = 30.0) -> str:
+    """Writes ``RUN/NAME.glb``, see `write_animation`, and returns a line that says so."""
+    path = run / f"{name}.glb"
+    return f"animation: {path}, {write_animation(folder, path, frames_per_second)} frames"
 
 
 def animated_glb(frames: Iterable[bytes], frames_per_second: float) -> bytes:

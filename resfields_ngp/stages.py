@@ -132,7 +132,7 @@ def mesh_textured(config: Config, reconstruction: Reconstruction, run: RunFolder
 def _animating(config: Config, run: RunFolder, name: str, folder: Path) -> Iterator[None]:
     """Joins glb files to one that plays them, where that is asked for and even if frames failed."""
     from .frame_jobs import MeshingError
-    from .gltf_sequence import write_animation
+    from .gltf_sequence import animate
 
     fault: MeshingError | None = None
     try:
@@ -140,9 +140,7 @@ def _animating(config: Config, run: RunFolder, name: str, folder: Path) -> Itera
     except MeshingError as error:
         fault = error
     if config.meshing.animate:
-        path = run.path / f"{name}.glb"
-        count = write_animation(folder, path, config.texturing.frames_per_second)
-        say(f"animation: {path}, {count} frames")
+        say(animate(run.path, name, folder, config.texturing.frames_per_second))
     if fault is not None:
         raise fault
 

@@ -168,11 +168,20 @@ class Gltf:
 def srgb_of_linear(linear: np.ndarray) -> np.ndarray:
     """Returns sRGB in [0, 1] of linear light in [0, 1] (IEC 61966-2-1).
 
-    >>> srgb_of_linear(np.array([0.0, 1.0])).tolist()
+    >>> srgb_of_linear(np.array([0.0, 1.0])).round(9).tolist()
     [0.0, 1.0]
     """
     light = np.clip(linear, 0, 1)
     return np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055).clip(0)
+
+
+def linear_of_srgb(srgb: np.ndarray) -> np.ndarray:
+    """Returns linear light in [0, 1] of sRGB in [0, 1] (IEC 61966-2-1).
+
+    >>> linear_of_srgb(np.array([0.0, 1.0])).tolist()
+    [0.0, 1.0]
+    """
+    return np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
 
 
 def glb_chunks(content: bytes, path: str = "GLB") -> tuple[bytes, bytes]:

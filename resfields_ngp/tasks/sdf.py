@@ -13,7 +13,7 @@ from ..backends import Backend
 from ..datasets.meshes import MeshesConfig, MeshSequence, load_meshes
 from ..encoders import EncoderConfig, HashGridConfig
 from ..field import NetworkConfig, SurfaceField
-from ..gltf_sequence import write_animation
+from ..gltf_sequence import animate
 from ..heads import SdfConfig
 from ..losses import distance_loss
 from ..meshing import MeshingConfig, export_meshes
@@ -171,8 +171,7 @@ def _export(
     export_meshes(surfaces, run.path, meshing, run.source(), report)
     lines = [f"meshes: {run.path / 'meshes'}, described in {run.path / 'manifest.json'}"]
     if meshing.animate:
-        path = run.path / "meshes.glb"
-        lines.append(f"animation: {path}, {write_animation(run.path, path)} frames")
+        lines.append(animate(run.path, "meshes", run.path))
     return lines
 
 

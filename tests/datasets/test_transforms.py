@@ -19,8 +19,6 @@ from tiny_capture import (
     write_tiny,
 )
 
-from resfields_ngp.datasets.images import read_mask
-from resfields_ngp.datasets.layout import write_png
 from resfields_ngp.datasets.transforms import Shot, _camera_name
 
 
@@ -304,12 +302,3 @@ def test_a_cameras_name_is_never_a_path(fields: dict, expected: str, tmp_path: P
     """Renderings are filed under it."""
     fields = {key: value.format(folder=tmp_path) for key, value in fields.items()}
     assert _camera_name(Shot("", Path(), 0.0, fields, tmp_path)) == expected
-
-
-def test_soft_edges_of_masks_are_cut_at_half_and_labels_are_not(tmp_path: Path):
-    ramp = np.tile(np.arange(256, dtype=np.uint8), (4, 1))
-    write_png(tmp_path / "soft.png", ramp)
-    np.testing.assert_array_equal(read_mask(tmp_path / "soft.png"), ramp > 127)
-    labels = np.tile(np.arange(16, dtype=np.uint8), (4, 1))
-    write_png(tmp_path / "labels.png", labels)
-    np.testing.assert_array_equal(read_mask(tmp_path / "labels.png"), labels > 0)

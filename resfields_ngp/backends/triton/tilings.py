@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal, cast
 
 import torch
@@ -57,6 +58,7 @@ class Tiling:
         return f"{sizes} waves{', tall' * self.is_tall}{', loading' * (not self.holds_weights)}"
 
 
+@cache
 def tilings_of(spec: MlpSpec, precision: Precision, is_backward: bool) -> tuple[Tiling, ...]:
     """Returns ways to share a network's rows, first the one to take where none is measured.
 

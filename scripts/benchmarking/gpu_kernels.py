@@ -167,7 +167,8 @@ def times(
     for n_rows, n_frames in sizes:
         case = Case(n_rows, n_frames, device, small)
         for backend in backends:
-            kernels = case.kernels(backend, 3) | case.ray_kernels(backend)
+            plain = case.kernels(backend, 0)["mlp"]
+            kernels = case.kernels(backend, 3) | {"plain_mlp": plain} | case.ray_kernels(backend)
             for name, (kernel, inputs) in kernels.items():
                 floor = _floor(case, name, bandwidth, rate)
 
@@ -221,32 +222,45 @@ def _taken(
     kernel: Callable, inputs: list[Tensor], device: torch.device, small: bool, recordable: bool
 ) -> tuple[float, float, float | None]:
     """Returns the ms of a kernel forward and backward, and of both where they can be recorded."""
-    leaves = [tensor.clone().requires_grad_() for tensor in inputs]
-    outputs = _several(kernel(*leaves))
-    gradients = [torch.randn_like(each) for each in outputs]
+    gradients = [torch.randn_like(each) for each in _several(kernel(*inputs))]
 
-    def backward() -> tuple[Tensor, ...]:
-        return torch.autograd.grad(outputs, leaves, gradients, retain_graph=True)
+    def leaves() -> list[Tensor]:
+        return [tensor.clone().requires_grad_() for tensor in inputs]
+
+    def by_turns() -> tuple[float, float]:
+        own = leaves()
+        outputs = _several(kernel(*own))
+
+        def backward() -> tuple[Tensor, ...]:
+            return torch.autograd.grad(outputs, own, gradients, retain_graph=True)
+
+        return (
+            milliseconds(lambda: kernel(*own), device, small),
+            milliseconds(backward, device, small),
+        )
+
+    # Leaves of its own: those of a graph on another stream, that one must not wait for in between.
+    recorded_on = leaves()
 
     def whole() -> tuple[Tensor, ...]:
-        return torch.autograd.grad(_several(kernel(*leaves)), leaves, gradients)
+        return torch.autograd.grad(_several(kernel(*recorded_on)), recorded_on, gradients)
 
-    forward_ms = milliseconds(lambda: kernel(*leaves), device, small)
-    backward_ms = milliseconds(backward, device, small)
-    return forward_ms, backward_ms, recorded_milliseconds(whole, device) if recordable else None
+    return *by_turns(), recorded_milliseconds(whole, device) if recordable else None
 
 
 def _tiles(name: str, case: Case) -> dict[str, str]:
     """Returns how a network's kernels share their rows, where launches were large enough to try."""
     from resfields_ngp.backends.triton.tilings import CHOICES
 
-    own = {f"{name.split('_')[0]}_forward", f"{name.split('_')[0]}_backward"}
+    stem, n_tangents = {"plain_mlp": ("mlp", 0), "mlp": ("mlp", 3)}.get(name, (name, None))
     found = {
-        kind.kernel: str(choice.taken)
+        kind.kernel.split("_")[-1]: str(choice.taken)
         for kind, choice in CHOICES.items()
-        if kind.kernel in own and kind.spec == case.network
+        if kind.kernel.removesuffix("_forward").removesuffix("_backward") == stem.split("_")[0]
+        and kind.spec == case.network
+        and dict(kind.constants).get("D") == n_tangents
     }
-    return {"tiles": "; ".join(f"{kernel}: {tiling}" for kernel, tiling in found.items())}
+    return {"tiles": "; ".join(f"{way}: {tiling}" for way, tiling in found.items())}
 
 
 def _error(found: Tensor, expected: Tensor) -> float:
@@ -289,9 +303,10 @@ def _floor(case: Case, name: str, bandwidth: float, rate: float) -> float:
         floats = n_rows * (2 * 3 + 2 * features) + 2 * case.table.numel()
         return 4 * floats / bandwidth
     inputs, outputs = case.network.n_inputs, case.network.n_outputs
-    # Forward, again in the backward pass, by inputs and by weights: of four parts, or down as well
-    # as up and then of two.
-    floats, sweeps = n_rows * 4 * (3 * inputs + 2 * outputs), 4 * 4
+    # Forward, again in the backward pass, by inputs and by weights: of four parts or of one, or
+    # down as well as up and then of two.
+    n_parts = 1 if name == "plain_mlp" else 4
+    floats, sweeps = n_rows * n_parts * (3 * inputs + 2 * outputs), 4 * n_parts
     if name == "sloped_mlp":
         floats, sweeps = n_rows * (4 * 3 * inputs + 2 * (outputs + 3)), 2 + 2 * 3
     operations = 2 * sweeps * n_rows * case.network.n_weights

@@ -31,16 +31,18 @@ GEOMETRY, COLOUR = MlpSpec(27, 16, 64, 1), MlpSpec(15, 3, 64, 1)
 N_FEATURES = 24
 """Inputs of the first one that come from the grid."""
 CANDIDATES = (
-    Tiling(16, 4, 168, 6),
+    Tiling(16, 4, None, 2),
     Tiling(16, 4, None, 4),
+    Tiling(16, 4, 168, 3),
+    Tiling(16, 4, 168, 6),
     Tiling(16, 4, 128, 8),
     Tiling(16, 4, 128, 8, holds_weights=False),
     Tiling(16, 8, 128, 4),
     Tiling(16, 8, 80, 6),
-    Tiling(16, 8, 64, 8),
     Tiling(32, 8, None, 2),
     Tiling(32, 8, 128, 4),
-    Tiling(32, 16, 64, 4),
+    Tiling(16, 1, None, 16, is_tall=True),
+    Tiling(32, 2, None, 8, is_tall=True),
     Tiling(64, 4, None, 4, is_tall=True),
     Tiling(64, 4, 168, 6, is_tall=True),
     Tiling(128, 8, None, 2, is_tall=True),

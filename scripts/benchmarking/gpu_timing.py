@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from statistics import median
@@ -55,7 +56,7 @@ def recorded_milliseconds(run: Callable[[], Any], device: torch.device) -> float
     """Returns the ms of work that is replayed from a CUDA graph, as training's steps are.
 
     Nothing of the host's time is in it. None where the work waits for the device, or else cannot be
-    recorded.
+    recorded; then the device's generator of random numbers begins anew.
     """
     stream = torch.cuda.Stream(device)
     stream.wait_stream(torch.cuda.current_stream(device))
@@ -71,7 +72,11 @@ def recorded_milliseconds(run: Callable[[], Any], device: torch.device) -> float
                         run()
             finally:
                 graph.capture_end()
-        except RuntimeError:
+        except RuntimeError as error:
+            print(f"not recorded: {str(error).splitlines()[0]}", file=sys.stderr)
+            # A recording that failed leaves it waiting for the recording's end.
+            fresh = torch.Generator(device).graphsafe_get_state()
+            torch.cuda.default_generators[torch.cuda.current_device()].graphsafe_set_state(fresh)
             return None
         taken = milliseconds(graph.replay, device, small=False)
     torch.cuda.current_stream(device).wait_stream(stream)

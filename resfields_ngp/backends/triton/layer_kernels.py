@@ -40,6 +40,13 @@ def operand(x, OPERAND: tl.constexpr, EMULATES: tl.constexpr):
 
 
 @triton.jit
+def value_operand(inputs, WIDTHS: tl.constexpr, OPERAND: tl.constexpr, EMULATES: tl.constexpr):
+    """Rounds a tile's input values; what pads them is 1, as tiny-cuda-nn has it."""
+    is_padding = (tl.arange(0, WIDTHS[3]) >= WIDTHS[0])[None, :]
+    return operand(tl.where(is_padding, 1.0, inputs), OPERAND, EMULATES)
+
+
+@triton.jit
 def activated(values, ACTIVATION: tl.constexpr):
     """Returns sigma, sigma' and sigma''."""
     if ACTIVATION == "relu":
@@ -76,24 +83,54 @@ def matrix_at(layer: tl.constexpr, WIDTHS: tl.constexpr, LAYERS: tl.constexpr):
 
 
 @triton.jit
-def load_matrices(weights, STAY: tl.constexpr, WIDTHS: tl.constexpr, LAYERS: tl.constexpr):
+def _loaded(
+    weights,
+    layer: tl.constexpr,
+    WIDTHS: tl.constexpr,
+    LAYERS: tl.constexpr,
+    OPERAND: tl.constexpr,
+    EMULATES: tl.constexpr,
+):
+    """Loads a layer's matrix, (inputs, outputs), as it is multiplied."""
+    at, inside = matrix_at(layer, WIDTHS, LAYERS)
+    matrix = tl.load(weights + at, mask=inside, other=0.0)
+    if matrix.dtype != OPERAND:
+        matrix = operand(matrix, OPERAND, EMULATES)
+    return matrix
+
+
+@triton.jit
+def load_matrices(
+    weights,
+    STAY: tl.constexpr,
+    WIDTHS: tl.constexpr,
+    LAYERS: tl.constexpr,
+    OPERAND: tl.constexpr,
+    EMULATES: tl.constexpr,
+):
     """Loads a frame's matrices, each (inputs, outputs); none where they do not stay."""
     matrices = ()
     if STAY:
         for layer in tl.static_range(LAYERS + 1):
-            at, inside = matrix_at(layer, WIDTHS, LAYERS)
-            matrices = matrices + (tl.load(weights + at, mask=inside, other=0.0),)
+            matrices = matrices + (_loaded(weights, layer, WIDTHS, LAYERS, OPERAND, EMULATES),)
     return matrices
 
 
 @triton.jit
-def layer_matrix(held, weights, layer: tl.constexpr, WIDTHS: tl.constexpr, LAYERS: tl.constexpr):
+def layer_matrix(
+    held,
+    weights,
+    layer: tl.constexpr,
+    WIDTHS: tl.constexpr,
+    LAYERS: tl.constexpr,
+    OPERAND: tl.constexpr,
+    EMULATES: tl.constexpr,
+):
     """Returns a layer's matrix: one of those that stay, or from the cache."""
     if len(held):
         matrix = held[layer]
     else:
-        at, inside = matrix_at(layer, WIDTHS, LAYERS)
-        matrix = tl.load(weights + at, mask=inside, other=0.0)
+        matrix = _loaded(weights, layer, WIDTHS, LAYERS, OPERAND, EMULATES)
     return matrix
 
 
@@ -134,7 +171,7 @@ def led_on(
     """
     values, slopes = (), ()
     for layer in tl.static_range(LAYERS):
-        matrix = layer_matrix(held, weights, layer, WIDTHS, LAYERS)
+        matrix = layer_matrix(held, weights, layer, WIDTHS, LAYERS, OPERAND, EMULATES)
         values = values + (tl.dot(x, matrix, input_precision="ieee"),)
         outputs, slope, _ = activated(values[layer], ACTIVATION)
         slopes = slopes + (slope,)
@@ -199,7 +236,7 @@ def led_back(
     for layer in tl.static_range(LAYERS):
         outputs, slopes, _ = activated(values[layer], ACTIVATION)
         if not IS_VALUE:
-            matrix = layer_matrix(held, weights, layer, WIDTHS, LAYERS)
+            matrix = layer_matrix(held, weights, layer, WIDTHS, LAYERS, OPERAND, EMULATES)
             products = products + (tl.dot(x, matrix, input_precision="ieee"),)
             outputs = slopes * products[layer]
         x = operand(outputs, OPERAND, EMULATES)
@@ -210,7 +247,7 @@ def led_back(
         flipped = tl.trans(inputs[layer])
         new_sums = (tl.dot(flipped, rounded, sums[layer], input_precision="ieee"),) + new_sums
         if layer > 0 or WITH_JETS:
-            matrix = tl.trans(layer_matrix(held, weights, layer, WIDTHS, LAYERS))
+            matrix = tl.trans(layer_matrix(held, weights, layer, WIDTHS, LAYERS, OPERAND, EMULATES))
             gradients = tl.dot(rounded, matrix, input_precision="ieee")
         if layer > 0:
             _, slopes, curvatures = activated(values[layer - 1], ACTIVATION)

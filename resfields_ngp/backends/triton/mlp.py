@@ -78,24 +78,24 @@ class _Mlp(torch.autograd.Function):
     @staticmethod
     def forward(ctx, jets, weights, slices, spec, precision):
         ctx.slices, ctx.spec, ctx.precision = slices, spec, precision
-        jets, operands = jets.contiguous(), _operands(weights, precision)
-        ctx.save_for_backward(jets, operands)
+        jets, weights = jets.contiguous(), weights.contiguous()
+        ctx.save_for_backward(jets, weights)
         outputs = jets.new_empty(jets.shape[0], jets.shape[1], spec.n_outputs)
         constants = {"D": jets.shape[1] - 1}
-        _run(ctx, mlp_forward, (jets,), operands, (), (outputs,), constants)
+        _run(ctx, mlp_forward, (jets,), weights, (), (outputs,), constants)
         return outputs
 
     @staticmethod
     def backward(ctx, grad_outputs):  # pyright: ignore[reportIncompatibleMethodOverride]
-        jets, operands = ctx.saved_tensors
+        jets, weights = ctx.saved_tensors
         gradients = grad_outputs.contiguous()
         with_jets = ctx.needs_input_grad[0]
         grad_jets = torch.empty_like(jets) if with_jets else jets.new_empty(1)
-        grad_weights = torch.zeros_like(operands, dtype=torch.float32)
+        grad_weights = torch.zeros_like(weights)
         constants = {"D": jets.shape[1] - 1, "WITH_JETS": with_jets}
         given = (gradients, _largest(ctx.precision, gradients))
         results = (grad_jets, grad_weights)
-        _run(ctx, mlp_backward, (jets,), operands, given, results, constants)
+        _run(ctx, mlp_backward, (jets,), weights, given, results, constants)
         return grad_jets if with_jets else None, grad_weights, None, None, None
 
 
@@ -105,28 +105,27 @@ class _SlopedMlp(torch.autograd.Function):
     @staticmethod
     def forward(ctx, features, others, weights, slices, spec, precision):
         ctx.slices, ctx.spec, ctx.precision = slices, spec, precision
-        features, others = features.contiguous(), others.contiguous()
-        operands = _operands(weights, precision)
-        ctx.save_for_backward(features, others, operands)
+        inputs, weights = (features.contiguous(), others.contiguous()), weights.contiguous()
+        ctx.save_for_backward(*inputs, weights)
         outputs = features.new_empty(features.shape[0], spec.n_outputs)
         gradients = features.new_empty(features.shape[0], 3)
         results, constants = (outputs, gradients), {"N_FEATURES": features.shape[2]}
-        _run(ctx, sloped_forward, (features, others), operands, (), results, constants)
+        _run(ctx, sloped_forward, inputs, weights, (), results, constants)
         return outputs, gradients
 
     @staticmethod
     def backward(ctx, grad_outputs, pulls):  # pyright: ignore[reportIncompatibleMethodOverride]
-        features, others, operands = ctx.saved_tensors
+        features, others, weights = ctx.saved_tensors
         grad_outputs, pulls = grad_outputs.contiguous(), pulls.contiguous()
         with_features, with_others = ctx.needs_input_grad[:2]
         by_features = torch.empty_like(features) if with_features else features.new_empty(1)
         by_others = torch.empty_like(others) if with_others else others.new_empty(1)
-        by_weights = torch.zeros_like(operands, dtype=torch.float32)
+        by_weights = torch.zeros_like(weights)
         wanted = {"WITH_FEATURES": with_features, "WITH_OTHERS": with_others}
         constants = {"N_FEATURES": features.shape[2]} | wanted
         given = (grad_outputs, pulls, _largest(ctx.precision, grad_outputs, pulls))
         results = (by_features, by_others, by_weights)
-        _run(ctx, sloped_backward, (features, others), operands, given, results, constants)
+        _run(ctx, sloped_backward, (features, others), weights, given, results, constants)
         by_jets = (by_features if with_features else None, by_others if with_others else None)
         return *by_jets, by_weights, None, None, None
 
@@ -135,7 +134,7 @@ def _run(
     ctx: Any,
     kernel: Any,
     rows: tuple[Tensor, ...],
-    operands: Tensor,
+    weights: Tensor,
     given: tuple[Tensor, ...],
     results: tuple[Tensor, ...],
     constants: dict[str, Any],
@@ -144,9 +143,9 @@ def _run(
 
     Args:
         ctx: Of a function that keeps its slices, spec and precision there.
-        kernel: Takes rows, row bounds, operands, given tensors and results, in that order.
+        kernel: Takes rows, row bounds, weights, given tensors and results, in that order.
         rows: Inputs of the network, (N, 1 + D, columns) each.
-        operands: Weights as they are multiplied.
+        weights: (T, P) of all frames.
         given: Gradients of the outputs, and the largest magnitude among them; in the backward pass.
         results: What the kernel writes, and weight gradients that it adds to.
         constants: Of this kernel, besides `launch_options`.
@@ -165,7 +164,11 @@ def _run(
 
     compiled_for = (kernel.__name__, spec, n_inputs, precision, tuple(constants.items()))
     kind = LaunchKind(*compiled_for, device)
-    tilings = tilings_of(spec, precision, is_backward=bool(given))
+    is_plain = constants.get("D") == 0
+    tilings = tilings_of(spec, precision, is_backward=bool(given), is_plain=is_plain)
+    # What a program loads once it rounds itself.
+    stay = all(tiling.holds_weights for tiling in tilings)
+    operands = weights if stay else _operands(weights, precision)
     start(fastest(kind, tilings, start, results, slices.n_rows), results)
 
 

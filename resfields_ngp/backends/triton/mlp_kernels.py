@@ -1,7 +1,8 @@
 """Triton kernels of the fused ResField MLP over jets: a frame's tiles through every layer.
 
 Vocabulary: `layer_kernels`. One part of a tile follows the other, in a loop that is not unrolled:
-four at once do not fit into the registers.
+four at once do not fit into the registers. What a part needs of device memory is on its way while
+the part before it is computed, be it of the same tile or of the one before.
 """
 
 from __future__ import annotations
@@ -20,32 +21,22 @@ from .layer_kernels import (
     no_sums,
     operand,
     part_at,
+    value_operand,
 )
 
 
 @triton.jit
-def _input(
-    jets,
-    n_rows,
-    part,
-    D: tl.constexpr,
-    WIDTHS: tl.constexpr,
-    OPERAND: tl.constexpr,
-    EMULATES: tl.constexpr,
-    BLOCK: tl.constexpr,
-):
-    """Loads one part of a tile; columns beyond the inputs hold value 1, as tiny-cuda-nn's."""
-    at, inside = part_at(n_rows, part, D, WIDTHS[0], WIDTHS[3], BLOCK)
-    is_padding = (tl.arange(0, WIDTHS[3]) >= WIDTHS[0])[None, :] & (part == 0)
-    inputs = tl.where(is_padding, 1.0, tl.load(jets + at, mask=inside, other=0.0))
-    return operand(inputs, OPERAND, EMULATES)
+def _part(jets, n_rows, part, D: tl.constexpr, N: tl.constexpr, WIDE: tl.constexpr, BLOCK: tl.constexpr):
+    """Loads one part of a tile's jets, (BLOCK, WIDE); 0 beyond its N columns and its rows."""
+    at, inside = part_at(n_rows, part, D, N, WIDE, BLOCK)
+    return tl.load(jets + at, mask=inside, other=0.0)
 
 
 @triton.jit
 def mlp_forward(
     jets,  # (N, 1 + D, inputs)
     offsets,  # (T + 1,) int64 rows
-    weights,  # (T, n_weights) operands
+    weights,  # (T, n_weights)
     n_weights,
     outputs,  # (N, 1 + D, outputs)
     WIDTHS: tl.constexpr,
@@ -60,39 +51,53 @@ def mlp_forward(
     """Writes the outputs of all frames; grid (programs a frame, T)."""
     frame = tl.program_id(1)
     own = weights + frame.to(tl.int64) * n_weights
-    held = load_matrices(own, STAY, WIDTHS, LAYERS)
+    held = load_matrices(own, STAY, WIDTHS, LAYERS, OPERAND, EMULATES)
     end = tl.load(offsets + frame + 1)
     row = tl.load(offsets + frame) + tl.program_id(0) * BLOCK
+    n_in: tl.constexpr = WIDTHS[0]
+    n_out: tl.constexpr = WIDTHS[2]
+    rows = (end - row).to(tl.int32)
+    loaded = _part(jets + row * ((1 + D) * n_in), rows, 0, D, n_in, WIDTHS[3], BLOCK)
     while row < end:
-        sources = jets + row * ((1 + D) * WIDTHS[0])
-        targets = outputs + row * ((1 + D) * WIDTHS[2])
         rows = (end - row).to(tl.int32)
-        x = _input(sources, rows, 0, D, WIDTHS, OPERAND, EMULATES, BLOCK)
+        sources = jets + row * ((1 + D) * n_in)
+        targets = outputs + row * ((1 + D) * n_out)
+        row += tl.num_programs(0) * BLOCK
+        x = value_operand(loaded, WIDTHS, OPERAND, EMULATES)
+        if D > 0:
+            loaded = _part(sources, rows, 1, D, n_in, WIDTHS[3], BLOCK)
+        else:
+            left = (end - row).to(tl.int32)
+            loaded = _part(jets + row * n_in, left, 0, D, n_in, WIDTHS[3], BLOCK)
         x, _, slopes = led_on(x, held, own, WIDTHS, LAYERS, ACTIVATION, OPERAND, EMULATES)
-        at, inside = part_at(rows, 0, D, WIDTHS[2], WIDTHS[5], BLOCK)
-        matrix = layer_matrix(held, own, LAYERS, WIDTHS, LAYERS)
+        at, inside = part_at(rows, 0, D, n_out, WIDTHS[5], BLOCK)
+        matrix = layer_matrix(held, own, LAYERS, WIDTHS, LAYERS, OPERAND, EMULATES)
         tl.store(targets + at, tl.dot(x, matrix, input_precision="ieee"), mask=inside)
         if D > 0:  # a loop that never runs breaks the compiler
             part = 1
             while part < 1 + D:
-                tangents = _input(sources, rows, part, D, WIDTHS, OPERAND, EMULATES, BLOCK)
+                tangents = operand(loaded, OPERAND, EMULATES)
+                is_last = part == D
+                left = tl.where(is_last, end - row, rows).to(tl.int32)
+                following = tl.where(is_last, 0, part + 1)
+                source = jets + row * ((1 + D) * n_in) if is_last else sources
+                loaded = _part(source, left, following, D, n_in, WIDTHS[3], BLOCK)
                 for layer in tl.static_range(LAYERS):
-                    matrix = layer_matrix(held, own, layer, WIDTHS, LAYERS)
+                    matrix = layer_matrix(held, own, layer, WIDTHS, LAYERS, OPERAND, EMULATES)
                     moved = slopes[layer] * tl.dot(tangents, matrix, input_precision="ieee")
                     tangents = operand(moved, OPERAND, EMULATES)
-                at, inside = part_at(rows, part, D, WIDTHS[2], WIDTHS[5], BLOCK)
-                matrix = layer_matrix(held, own, LAYERS, WIDTHS, LAYERS)
+                at, inside = part_at(rows, part, D, n_out, WIDTHS[5], BLOCK)
+                matrix = layer_matrix(held, own, LAYERS, WIDTHS, LAYERS, OPERAND, EMULATES)
                 last = tl.dot(tangents, matrix, input_precision="ieee")
                 tl.store(targets + at, last, mask=inside)
                 part += 1
-        row += tl.num_programs(0) * BLOCK
 
 
 @triton.jit
 def mlp_backward(
     jets,  # (N, 1 + D, inputs)
     offsets,  # (T + 1,) int64 rows
-    weights,  # (T, n_weights) operands
+    weights,  # (T, n_weights)
     n_weights,
     gradients,  # (N, 1 + D, outputs) by the outputs
     largest,  # () magnitude of these, read where operands are float16
@@ -109,45 +114,62 @@ def mlp_backward(
     WITH_JETS: tl.constexpr,
 ):
     """Writes gradients by jets and weights of all frames; grid (programs a frame, T)."""
+    n_in: tl.constexpr = WIDTHS[0]
+    n_out: tl.constexpr = WIDTHS[2]
+    first: tl.constexpr = 1 if D > 0 else 0  # tangents come before values
     frame = tl.program_id(1)
     own = weights + frame.to(tl.int64) * n_weights
-    held = load_matrices(own, STAY, WIDTHS, LAYERS)
+    held = load_matrices(own, STAY, WIDTHS, LAYERS, OPERAND, EMULATES)
     sums = no_sums(WIDTHS, LAYERS)
     factor, inverse = gradient_scale(largest, OPERAND)
     end = tl.load(offsets + frame + 1)
     row = tl.load(offsets + frame) + tl.program_id(0) * BLOCK
+    sources, slopes = jets + row * ((1 + D) * n_in), gradients + row * ((1 + D) * n_out)
+    rows = (end - row).to(tl.int32)
+    x = _part(sources, rows, 0, D, n_in, WIDTHS[3], BLOCK)
+    moved = x
+    if D > 0:
+        moved = _part(sources, rows, first, D, n_in, WIDTHS[3], BLOCK)
+    g = _part(slopes, rows, first, D, n_out, WIDTHS[5], BLOCK)
     while row < end:
         rows = (end - row).to(tl.int32)
-        sources = jets + row * ((1 + D) * WIDTHS[0])
-        slopes = gradients + row * ((1 + D) * WIDTHS[2])
-        targets = grad_jets + row * ((1 + D) * WIDTHS[0])
-        x = _input(sources, rows, 0, D, WIDTHS, OPERAND, EMULATES, BLOCK)
-        _, values, _ = led_on(x, held, own, WIDTHS, LAYERS, ACTIVATION, OPERAND, EMULATES)
+        sources, slopes = jets + row * ((1 + D) * n_in), gradients + row * ((1 + D) * n_out)
+        targets = grad_jets + row * ((1 + D) * n_in)
+        row += tl.num_programs(0) * BLOCK
+        values = value_operand(x, WIDTHS, OPERAND, EMULATES)
+        _, values, _ = led_on(values, held, own, WIDTHS, LAYERS, ACTIVATION, OPERAND, EMULATES)
         bends = no_bends(values, LAYERS)
         if D > 0:
             part = 1
             while part < 1 + D:
-                tangents = _input(sources, rows, part, D, WIDTHS, OPERAND, EMULATES, BLOCK)
-                at, inside = part_at(rows, part, D, WIDTHS[2], WIDTHS[5], BLOCK)
-                dg = tl.load(slopes + at, mask=inside, other=0.0) * factor
-                tile = (tangents, dg, held, own, values, bends, sums)
+                following = tl.where(part < D, part + 1, 0)
+                next_moved = _part(sources, rows, following, D, n_in, WIDTHS[3], BLOCK)
+                next_g = _part(slopes, rows, following, D, n_out, WIDTHS[5], BLOCK)
+                tangents = operand(moved, OPERAND, EMULATES)
+                tile = (tangents, g * factor, held, own, values, bends, sums)
                 dg, sums, bends = led_back(
                     *tile, False, WITH_JETS, WIDTHS, LAYERS, ACTIVATION, OPERAND, EMULATES
                 )
                 if WITH_JETS:
-                    at, inside = part_at(rows, part, D, WIDTHS[0], WIDTHS[3], BLOCK)
+                    at, inside = part_at(rows, part, D, n_in, WIDTHS[3], BLOCK)
                     tl.store(targets + at, dg * inverse, mask=inside)
+                moved, g = next_moved, next_g
                 part += 1
-        inputs = _input(sources, rows, 0, D, WIDTHS, OPERAND, EMULATES, BLOCK)
-        at, inside = part_at(rows, 0, D, WIDTHS[2], WIDTHS[5], BLOCK)
-        g = tl.load(slopes + at, mask=inside, other=0.0) * factor
+        inputs, g = value_operand(moved, WIDTHS, OPERAND, EMULATES), g * factor
+        sources, slopes = jets + row * ((1 + D) * n_in), gradients + row * ((1 + D) * n_out)
+        left = (end - row).to(tl.int32)
+        x = _part(sources, left, 0, D, n_in, WIDTHS[3], BLOCK)
+        moved = x
+        if D > 0:
+            moved = _part(sources, left, first, D, n_in, WIDTHS[3], BLOCK)
+        next_g = _part(slopes, left, first, D, n_out, WIDTHS[5], BLOCK)
         whole = (inputs, g, held, own, values, bends, sums)
         g, sums, _ = led_back(
             *whole, True, WITH_JETS, WIDTHS, LAYERS, ACTIVATION, OPERAND, EMULATES
         )
         if WITH_JETS:
-            at, inside = part_at(rows, 0, D, WIDTHS[0], WIDTHS[3], BLOCK)
+            at, inside = part_at(rows, 0, D, n_in, WIDTHS[3], BLOCK)
             tl.store(targets + at, g * inverse, mask=inside)
-        row += tl.num_programs(0) * BLOCK
+        g = next_g
     target = grad_weights + frame.to(tl.int64) * n_weights
     add_sums(target, sums, inverse, WIDTHS, LAYERS)

@@ -3,7 +3,8 @@
 Vocabulary: `layer_kernels`. One gradient takes a sweep down the network where its three components
 would take three sweeps up. Of a loss on that gradient g, with u = dL/dg (the pull), the derivative
 is that of the first output's derivative along ``J u``, J being the inputs' Jacobian: one tangent,
-whatever u is. So a tile has two parts on the way back, where jets have four.
+whatever u is. So a tile has two parts on the way back, where jets have four. What a tile needs of
+device memory is on its way while the tile before it is computed.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from .layer_kernels import (
     no_sums,
     operand,
     part_at,
+    value_operand,
 )
 
 
@@ -47,28 +49,11 @@ def _inputs(
 
 
 @triton.jit
-def _values(
-    features,
-    others,
-    n_rows,
-    N_FEATURES: tl.constexpr,
-    WIDTHS: tl.constexpr,
-    OPERAND: tl.constexpr,
-    EMULATES: tl.constexpr,
-    BLOCK: tl.constexpr,
-):
-    """Loads a tile's inputs as operands; what pads them is 1, as tiny-cuda-nn has it."""
-    inputs = _inputs(features, others, n_rows, 0, N_FEATURES, WIDTHS, BLOCK)
-    is_padding = (tl.arange(0, WIDTHS[3]) >= WIDTHS[0])[None, :]
-    return operand(tl.where(is_padding, 1.0, inputs), OPERAND, EMULATES)
-
-
-@triton.jit
 def sloped_forward(
     features,  # (N, 4, N_FEATURES)
     others,  # (N, 4, inputs - N_FEATURES)
     offsets,  # (T + 1,) int64 rows
-    weights,  # (T, n_weights) operands
+    weights,  # (T, n_weights)
     n_weights,
     outputs,  # (N, outputs)
     gradients,  # (N, 3)
@@ -85,11 +70,12 @@ def sloped_forward(
     n_others: tl.constexpr = WIDTHS[0] - N_FEATURES
     frame = tl.program_id(1)
     own = weights + frame.to(tl.int64) * n_weights
-    held = load_matrices(own, STAY, WIDTHS, LAYERS)
+    held = load_matrices(own, STAY, WIDTHS, LAYERS, OPERAND, EMULATES)
     # The first output's weights, a row of the last matrix.
     last_at, is_weight = matrix_at(LAYERS, WIDTHS, LAYERS)
     is_first = is_weight & (tl.arange(0, WIDTHS[5]) == 0)[None, :]
-    first = tl.load(own + last_at, mask=is_first, other=0.0).to(tl.float32)
+    first = tl.load(own + last_at, mask=is_first, other=0.0)
+    first = operand(first, OPERAND, EMULATES).to(tl.float32)
     first = tl.sum(first, axis=1)[None, :]
     end = tl.load(offsets + frame + 1)
     row = tl.load(offsets + frame) + tl.program_id(0) * BLOCK
@@ -97,16 +83,17 @@ def sloped_forward(
         rows = (end - row).to(tl.int32)
         own_features, own_others = features + row * (4 * N_FEATURES), others + row * (4 * n_others)
         sources = (own_features, own_others, rows)
-        x = _values(*sources, N_FEATURES, WIDTHS, OPERAND, EMULATES, BLOCK)
+        values = _inputs(*sources, 0, N_FEATURES, WIDTHS, BLOCK)
+        x = value_operand(values, WIDTHS, OPERAND, EMULATES)
         x, _, slopes = led_on(x, held, own, WIDTHS, LAYERS, ACTIVATION, OPERAND, EMULATES)
         at, inside = part_at(rows, 0, 0, WIDTHS[2], WIDTHS[5], BLOCK)
-        matrix = layer_matrix(held, own, LAYERS, WIDTHS, LAYERS)
+        matrix = layer_matrix(held, own, LAYERS, WIDTHS, LAYERS, OPERAND, EMULATES)
         last = tl.dot(x, matrix, input_precision="ieee")
         tl.store(outputs + row * WIDTHS[2] + at, last, mask=inside)
         back = first
         for layer in tl.static_range(LAYERS - 1, -1, -1):
             back = operand(back * slopes[layer], OPERAND, EMULATES)
-            matrix = tl.trans(layer_matrix(held, own, layer, WIDTHS, LAYERS))
+            matrix = tl.trans(layer_matrix(held, own, layer, WIDTHS, LAYERS, OPERAND, EMULATES))
             back = tl.dot(back, matrix, input_precision="ieee")
         places = tl.arange(0, BLOCK)
         for axis in tl.static_range(3):
@@ -140,28 +127,44 @@ def _store(
 
 
 @triton.jit
-def _pull(pulls, n_rows, axis, BLOCK: tl.constexpr):
-    """Loads one component of a tile's pulls, (BLOCK, 1)."""
-    rows = tl.arange(0, BLOCK)
-    return tl.load(pulls + rows * 3 + axis, mask=rows < n_rows, other=0.0)[:, None]
-
-
-@triton.jit
-def _pulled(
+def _tile(
     features,
     others,
-    n_rows,
+    grad_outputs,
     pulls,
-    factor,
+    row,
+    end,
     N_FEATURES: tl.constexpr,
     WIDTHS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
+    """Loads what the way back takes of a tile.
+
+    Returns:
+        Values and each derivative of the inputs, (BLOCK, inputs); gradients by the outputs, (BLOCK,
+        outputs); each component of the pulls, (BLOCK, 1).
+    """
+    n_others: tl.constexpr = WIDTHS[0] - N_FEATURES
+    rows = (end - row).to(tl.int32)
+    sources = (features + row * (4 * N_FEATURES), others + row * (4 * n_others), rows)
+    jets, components = (), ()
+    places = tl.arange(0, BLOCK)
+    for part in tl.static_range(4):
+        jets = jets + (_inputs(*sources, part, N_FEATURES, WIDTHS, BLOCK),)
+    for axis in tl.static_range(3):
+        pull = tl.load(pulls + row * 3 + places * 3 + axis, mask=places < rows, other=0.0)
+        components = components + (pull[:, None],)
+    at, inside = part_at(rows, 0, 0, WIDTHS[2], WIDTHS[5], BLOCK)
+    g = tl.load(grad_outputs + row * WIDTHS[2] + at, mask=inside, other=0.0)
+    return jets, g, components
+
+
+@triton.jit
+def _pulled(jets, components, factor):
     """Returns the derivative of a tile's inputs along its pulls times a factor."""
     along = 0.0
     for axis in tl.static_range(3):
-        jacobian = _inputs(features, others, n_rows, 1 + axis, N_FEATURES, WIDTHS, BLOCK)
-        along += jacobian * (_pull(pulls, n_rows, axis, BLOCK) * factor)
+        along += jets[1 + axis] * (components[axis] * factor)
     return along
 
 
@@ -170,7 +173,7 @@ def sloped_backward(
     features,  # (N, 4, N_FEATURES)
     others,  # (N, 4, inputs - N_FEATURES)
     offsets,  # (T + 1,) int64 rows
-    weights,  # (T, n_weights) operands
+    weights,  # (T, n_weights)
     n_weights,
     grad_outputs,  # (N, outputs)
     pulls,  # (N, 3) gradients by the first outputs' gradients
@@ -198,47 +201,53 @@ def sloped_backward(
     with_jets: tl.constexpr = WITH_FEATURES or WITH_OTHERS
     frame = tl.program_id(1)
     own = weights + frame.to(tl.int64) * n_weights
-    held = load_matrices(own, STAY, WIDTHS, LAYERS)
+    held = load_matrices(own, STAY, WIDTHS, LAYERS, OPERAND, EMULATES)
     sums = no_sums(WIDTHS, LAYERS)
     factor, inverse = gradient_scale(largest, OPERAND)
     end = tl.load(offsets + frame + 1)
     row = tl.load(offsets + frame) + tl.program_id(0) * BLOCK
+    given = (features, others, grad_outputs, pulls)
+    jets, g, pull = _tile(*given, row, end, N_FEATURES, WIDTHS, BLOCK)
+    x, tangents = jets[0], _pulled(jets, pull, factor)
     while row < end:
         rows = (end - row).to(tl.int32)
-        own_features, own_others = features + row * (4 * N_FEATURES), others + row * (4 * n_others)
-        sources = (own_features, own_others, rows)
         targets = (
             grad_features + row * (4 * N_FEATURES),
             grad_others + row * (4 * n_others),
             rows,
         )
-        x = _values(*sources, N_FEATURES, WIDTHS, OPERAND, EMULATES, BLOCK)
-        _, values, _ = led_on(x, held, own, WIDTHS, LAYERS, ACTIVATION, OPERAND, EMULATES)
+        row += tl.num_programs(0) * BLOCK
+        inputs = value_operand(x, WIDTHS, OPERAND, EMULATES)
+        _, values, _ = led_on(inputs, held, own, WIDTHS, LAYERS, ACTIVATION, OPERAND, EMULATES)
         bends = no_bends(values, LAYERS)
         part = 0
         while part < tl.minimum(rows, 1):  # once: without a loop slopes are kept, and spill
-            tangents = _pulled(*sources, pulls + row * 3, factor, N_FEATURES, WIDTHS, BLOCK)
-            tangents = operand(tangents, OPERAND, EMULATES)
             dg = tl.zeros((BLOCK, 1), tl.float32) + (tl.arange(0, WIDTHS[5]) == 0)[None, :]
-            tile = (tangents, dg, held, own, values, bends, sums)
+            moved = operand(tangents, OPERAND, EMULATES)
+            tile = (moved, dg, held, own, values, bends, sums)
             dg, sums, bends = led_back(
                 *tile, False, with_jets, WIDTHS, LAYERS, ACTIVATION, OPERAND, EMULATES
             )
             for axis in tl.static_range(3):
-                moved = _pull(pulls + row * 3, rows, axis, BLOCK) * dg
                 _store(
-                    *targets, 1 + axis, moved, N_FEATURES, WITH_FEATURES, WITH_OTHERS, WIDTHS, BLOCK
+                    *targets,
+                    1 + axis,
+                    pull[axis] * dg,
+                    N_FEATURES,
+                    WITH_FEATURES,
+                    WITH_OTHERS,
+                    WIDTHS,
+                    BLOCK,
                 )
             part += 1
-        x = _values(*sources, N_FEATURES, WIDTHS, OPERAND, EMULATES, BLOCK)
-        at, inside = part_at(rows, 0, 0, WIDTHS[2], WIDTHS[5], BLOCK)
-        g = tl.load(grad_outputs + row * WIDTHS[2] + at, mask=inside, other=0.0) * factor
-        whole = (x, g, held, own, values, bends, sums)
+        inputs, g = value_operand(x, WIDTHS, OPERAND, EMULATES), g * factor
+        jets, next_g, pull = _tile(*given, row, end, N_FEATURES, WIDTHS, BLOCK)
+        whole = (inputs, g, held, own, values, bends, sums)
         g, sums, _ = led_back(
             *whole, True, with_jets, WIDTHS, LAYERS, ACTIVATION, OPERAND, EMULATES
         )
         g *= inverse
         _store(*targets, 0, g, N_FEATURES, WITH_FEATURES, WITH_OTHERS, WIDTHS, BLOCK)
-        row += tl.num_programs(0) * BLOCK
+        x, g, tangents = jets[0], next_g, _pulled(jets, pull, factor)
     target = grad_weights + frame.to(tl.int64) * n_weights
     add_sums(target, sums, inverse, WIDTHS, LAYERS)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Literal, cast
 
@@ -28,6 +28,7 @@ LEAST_ROWS = 1 << 17
 TOLERANCE, LARGEST = 0.003, 0.1
 """Of the results of a tiling against the first one's: by the norm, for all round alike, and of any
 of them by the largest, for an activation near its bend may fall to its other side."""
+_WAVES = (2, 3, 4, 6, 8)
 _WARM_MS, _TIMED_MS = 2, 10
 
 _log = logging.getLogger(__name__)
@@ -43,8 +44,8 @@ class Tiling:
     """Of a program."""
     n_registers: int | None = None
     """Most of a thread; None leaves them to the compiler."""
-    n_waves: int = 4
-    """Programs for each multiprocessor: twice those that run at once, or less."""
+    n_waves: int = 2
+    """Programs for each multiprocessor: as many as run at once, or a multiple."""
     holds_weights: bool = True
     """Whether matrices stay in the registers, or come from the cache each time."""
     is_tall: bool = False
@@ -59,26 +60,36 @@ class Tiling:
 
 
 @cache
-def tilings_of(spec: MlpSpec, precision: Precision, is_backward: bool) -> tuple[Tiling, ...]:
+def tilings_of(
+    spec: MlpSpec, precision: Precision, is_backward: bool, is_plain: bool = False
+) -> tuple[Tiling, ...]:
     """Returns ways to share a network's rows, first the one to take where none is measured.
 
-    The others are what disassembly for several architectures lets hope for;
-    ``gpu_check.py --parts tilings`` measures more.
+    The others are the fastest that ``gpu_check.py --parts tilings`` found of more, and those that
+    disassembly lets hope for on other architectures.
+
+    Args:
+        spec: The network.
+        precision: Operands of its products.
+        is_backward: Whether for the way back.
+        is_plain: Whether rows are values only, without tangents.
     """
     # What stays in the registers leaves room for the rest of two hidden layers of 64 neurons.
     holds_weights = spec.n_weights <= 1 << 13
     is_wide = max(spec.n_neurons, spec.shapes[0][1]) > 64
     if is_wide or not holds_weights or precision == "float32":
         n_warps = 8 if is_wide or not holds_weights else 4
-        return (Tiling(n_warps=n_warps, holds_weights=holds_weights),)
-    plain, dense = Tiling(), Tiling(16, 4, 168, 6 if is_backward else 4)
+        return (Tiling(n_warps=n_warps, n_waves=4, holds_weights=holds_weights),)
+    plain, dense = Tiling(), Tiling(16, 4, 168, 3)
     # With so few registers a third program fits on a multiprocessor in the backward pass.
     is_small = spec.n_hidden_layers <= 1
     is_dense = is_small and precision == "float16" and spec.activation != "softplus"
     usual = (dense, plain) if is_dense else (plain, dense)
-    if is_backward:
-        return (*usual, Tiling(16, 8, 128, 4), Tiling(32, 8, 128, 4))
-    return (*usual, Tiling(16, 4, 128, 8), Tiling(64, 4, None, 4, is_tall=True))
+    tall = Tiling(64, 4, None, 4, is_tall=True)
+    if not is_backward:
+        return (*usual, tall, Tiling(16, 1, None, 16, is_tall=True))
+    # Tangents leave a tall tile no registers.
+    return (*usual, tall if is_plain else Tiling(16, 8, 128, 4))
 
 
 @dataclass(frozen=True)
@@ -164,28 +175,14 @@ def measured(
         Exception: None runs; the first one's error.
     """
     trial = _Trial(start, results, bench)
-    found: dict[Tiling, float] = {}
-    faults: list[Exception] = []
-    for tiling in tilings:
-        try:
-            taken = trial.milliseconds(tiling)
-        except torch.OutOfMemoryError:
-            torch.cuda.empty_cache()
-            break
-        except Exception as error:
-            # It does not fit the device, or its assembler fails: each has errors of its own.
-            faults.append(error.with_traceback(None))  # which would hold on to the memory
-            _log.debug("%s does not run here: %s", tiling, error)
-            continue
-        if not trial.is_finite:
-            return None
-        if taken is None:
-            _log.warning("a kernel's %s computes something else here; it is not used", tiling)
-        else:
-            found[tiling] = taken
+    faults = trial.run(tilings)
     if len(faults) == len(tilings):
         raise faults[0]
-    return Choice(min(found, key=lambda tiling: found[tiling]), found) if found else None
+    if not trial.is_finite or not trial.found:
+        return None
+    best = trial.fastest
+    trial.run([replace(best, n_waves=n) for n in _WAVES if n != best.n_waves])
+    return Choice(trial.fastest, trial.found)
 
 
 class _Trial:
@@ -200,8 +197,36 @@ class _Trial:
         self._start, self._results, self._bench = start, results, bench
         self._expected: list[Tensor] | None = None
         self.is_finite = True
+        self.found: dict[Tiling, float] = {}
 
-    def milliseconds(self, tiling: Tiling) -> float | None:
+    @property
+    def fastest(self) -> Tiling:
+        """The one that took least."""
+        return min(self.found, key=lambda tiling: self.found[tiling])
+
+    def run(self, tilings: Sequence[Tiling]) -> list[Exception]:
+        """Measures tilings as far as memory and finite results allow; returns the errors."""
+        faults: list[Exception] = []
+        for tiling in tilings:
+            try:
+                taken = self._milliseconds(tiling)
+            except torch.OutOfMemoryError:
+                torch.cuda.empty_cache()
+                break
+            except Exception as error:
+                # It does not fit the device, or its assembler fails: each has errors of its own.
+                faults.append(error.with_traceback(None))  # which would hold on to the memory
+                _log.debug("%s does not run here: %s", tiling, error)
+                continue
+            if not self.is_finite:
+                break
+            if taken is None:
+                _log.warning("a kernel's %s computes something else here; it is not used", tiling)
+            else:
+                self.found[tiling] = taken
+        return faults
+
+    def _milliseconds(self, tiling: Tiling) -> float | None:
         """Returns the ms of a tiling; None where it computes something else than the first did."""
         scratch = [torch.zeros_like(each) for each in self._results]
         self._start(tiling, scratch)

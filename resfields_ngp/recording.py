@@ -117,6 +117,8 @@ class Recorder:
 
     def _give_up(self, error: Exception, for_good: bool) -> None:
         """Says why a step is not recorded; for good, all others are done one by one as well."""
+        # The last one may still wait for the end of its recording, and draws nothing till then.
+        self._generator = torch.Generator(self._device)
         self.is_given_up = for_good
         if for_good:
             _log.warning("steps cannot be recorded here: %s", str(error).splitlines()[0])

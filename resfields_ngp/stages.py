@@ -113,7 +113,9 @@ def mesh(config: Config, reconstruction: Reconstruction, run: RunFolder) -> None
     from .meshing import export_meshes
 
     with _animating(config, run, "meshes", run.path), counting("meshes") as report:
-        export_meshes(reconstruction, run.path, config.meshing, run.source(), report)
+        export_meshes(
+            reconstruction, run.path, config.meshing, run.source(), report, settings=config
+        )
     say(f"meshes: {run.path / 'meshes'}, described in {run.path / 'manifest.json'}")
 
 

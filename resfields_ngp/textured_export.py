@@ -2,28 +2,63 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .config import Config
+from .datasets.base import Capture, CaptureConfig, View
 from .datasets.selection import select_frames
 from .draco import require_draco
 from .flicker import measure_flicker
-from .frame_jobs import Made, Plan, check_faults, make_group, manifest_settings
+from .frame_jobs import Plan, check_faults, manifest_settings
 from .manifest import Manifest, read_manifest
 from .orbit import mean_up
-from .texturing import MESH_SUFFIXES, axes, read_export
+from .texturing import FOLDER, MESH_SUFFIXES, FrameNames, TexturedWriter, axes, read_export
 from .usd import require_usd, write_usd_sequence
-from .workers import Export, capture_at, made_by_workers, textured_writer
+from .workers import Export, made
 
 if TYPE_CHECKING:
     from .reconstruction import Reconstruction
 
-GPU_WORKERS = 2
-"""Processes that share a GPU, each with a context of its own there."""
+
+@dataclass(frozen=True)
+class Texturing:
+    """How a run's textured meshes are written."""
+
+    run: Path
+    """The run folder."""
+    config: Config
+    """All settings."""
+    name: str
+    """What the files' names begin with."""
+    up: str
+    """Which axis is up."""
+
+    @property
+    def names(self) -> FrameNames:
+        """Where the files lie."""
+        formats, picture = self.config.meshing.formats, self.config.texturing.picture
+        return FrameNames(self.run / FOLDER, self.name, formats, picture)
+
+
+def textured_writer(reconstruction: Reconstruction, texturing: Texturing) -> TexturedWriter:
+    """Returns what writes a run's textured meshes, its images loaded frame by frame."""
+
+    def views(number: int) -> Sequence[View]:
+        return capture_at(texturing.config.capture, number).views
+
+    settings = texturing.config.texturing
+    return TexturedWriter(reconstruction, views, texturing.names, settings, texturing.up)
+
+
+def capture_at(config: CaptureConfig, number: int) -> Capture:
+    """Loads one frame of a capture; nothing else is kept in memory."""
+    from .datasets import load_capture
+
+    return load_capture(replace(config, frames=f"{number}:{number + 1}"))
 
 
 def export_textured(
@@ -62,50 +97,31 @@ def export_textured(
     frames = select_frames(config.meshing.frames, reconstruction.n_frames, "meshing.frames")
     numbers = [reconstruction.frame_numbers[frame] for frame in frames]
     capture = capture_at(config.capture, numbers[0])
-    export = Export(
+    texturing = Texturing(
         run,
-        _as_opened(config, reconstruction),
+        config,
         config.texturing.name or capture.name.replace(" ", "_"),
         axes(mean_up([view.cameras for view in capture.views])),
     )
-    manifest = _opened(reconstruction, export, source)
-    paths = export.names.paths
+    manifest = _opened(reconstruction, texturing, source)
+    paths = texturing.names.paths
     plan = Plan.of(frames, reconstruction.frame_numbers, config.meshing, manifest, paths)
-    faults = plan.carry_out(_made(plan, reconstruction, export), manifest, report)
+    writing = partial(textured_writer, texturing=texturing)
+    export = Export.of(reconstruction, run, config, writing)
+    faults = plan.carry_out(made(plan.jobs, reconstruction, export), manifest, report)
     failed = {each.number for each in faults}
     done = [number for number in numbers if number not in failed]
-    if plan.jobs or not _is_complete(export):
-        _complete(export, manifest, done)
+    if plan.jobs or not _is_complete(texturing):
+        _complete(texturing, manifest, done)
     check_faults(faults, run, len(frames))
     return [paths(number)[0] for number in done]
 
 
-def _made(plan: Plan, reconstruction: Reconstruction, export: Export) -> Iterator[list[Made]]:
-    """Yields what the jobs of a plan make, by several processes where that helps."""
-    config = export.config
-    n_workers = min(config.training.threads or os.cpu_count() or 1, len(plan.jobs))
-    if config.training.device == "cuda":
-        n_workers = min(n_workers, GPU_WORKERS)
-    if n_workers > 1:
-        yield from made_by_workers(plan.jobs, export, n_workers)
-    else:
-        writer = textured_writer(reconstruction, export)
-        for job in plan.jobs:
-            yield make_group(reconstruction, config.meshing, writer, job)
-
-
-def _as_opened(config: Config, reconstruction: Reconstruction) -> Config:
-    """Returns settings with the device and backend that were chosen: workers choose no others."""
-    backend = reconstruction.field.backend
-    chosen = replace(config.training, device=backend.device.type, backend=backend.name)
-    return replace(config, training=chosen)
-
-
-def _opened(reconstruction: Reconstruction, export: Export, source: str) -> Manifest:
-    config, names = export.config, export.names
+def _opened(reconstruction: Reconstruction, texturing: Texturing, source: str) -> Manifest:
+    config, names = texturing.config, texturing.names
     settings = manifest_settings(source, config.meshing) | {"texturing": asdict(config.texturing)}
     facts = {
-        "up": export.up,
+        "up": texturing.up,
         "up_from": "the mean of the cameras",
         "naming": f"{names.name}_%08d, frame number + 1",
     }
@@ -115,25 +131,25 @@ def _opened(reconstruction: Reconstruction, export: Export, source: str) -> Mani
     )
 
 
-def _sequence_path(export: Export) -> Path:
-    return export.names.folder / f"{export.name}{MESH_SUFFIXES['usd']}"
+def _sequence_path(texturing: Texturing) -> Path:
+    return texturing.names.folder / f"{texturing.name}{MESH_SUFFIXES['usd']}"
 
 
-def _is_complete(export: Export) -> bool:
+def _is_complete(texturing: Texturing) -> bool:
     """Returns whether an earlier call came to what needs all frames."""
-    formats = export.config.meshing.formats
-    has_flicker = "flicker" in read_manifest(export.names.folder / "manifest.json")
-    return has_flicker and ("usd" not in formats or _sequence_path(export).is_file())
+    formats = texturing.config.meshing.formats
+    has_flicker = "flicker" in read_manifest(texturing.names.folder / "manifest.json")
+    return has_flicker and ("usd" not in formats or _sequence_path(texturing).is_file())
 
 
-def _complete(export: Export, manifest: Manifest, numbers: Sequence[int]) -> None:
+def _complete(texturing: Texturing, manifest: Manifest, numbers: Sequence[int]) -> None:
     """Writes what needs all frames: the usd sequence, and how much it flickers."""
-    names, formats = export.names, export.config.meshing.formats
+    names, formats = texturing.names, texturing.config.meshing.formats
     if "usd" in formats and numbers:
-        path = _sequence_path(export)
+        path = _sequence_path(texturing)
         stems = [(number + 1, names.stem(number)) for number in numbers]
         files = [(code, names.folder / f"{stem}{MESH_SUFFIXES['usd']}") for code, stem in stems]
-        write_usd_sequence(files, path, export.config.texturing.frames_per_second, export.up)
+        write_usd_sequence(files, path, texturing.config.texturing.frames_per_second, texturing.up)
     if {"obj", "glb"} & set(formats) and len(numbers) > 2:
-        meshes = (read_export(export.run, number) for number in numbers)
+        meshes = (read_export(texturing.run, number) for number in numbers)
         manifest.state(flicker=measure_flicker(meshes))

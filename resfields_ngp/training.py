@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -38,9 +39,9 @@ class Progress:
     samples_per_ray: float
     """Samples per ray of the last step; 0 for tasks without rays."""
     rays_per_second: float
-    """Rays of the last step over its time."""
+    """Of the steps since the last report."""
     samples_per_second: float = 0.0
-    """Samples of the last step over its time."""
+    """Of the same steps."""
 
 
 def compile_kernels(trainer: Trainer) -> None:
@@ -81,29 +82,32 @@ def fit(
     Raises:
         TrainingError: A loss term is NaN or infinite; the checkpoints before it are kept.
     """
-    test_psnr, next_test, result, seconds = None, 0.1, None, 0.0
-    next_save = 0.0
+    test_psnr, next_test, result, next_save = None, 0.1, None, 0.0
+    pace = _Pace()
     while trainer.fraction < 1.0 and not (should_stop and should_stop()):
-        before = trainer.seconds
         result = trainer.advance()
-        seconds = trainer.seconds - before
+        pace.count(result)
         begun = time.perf_counter()
         is_last = trainer.fraction >= 1.0
         if trainer.fraction >= next_test and not is_last:
-            test_psnr = trainer.task.held_out_psnr()
+            with pace.paused():
+                test_psnr = trainer.task.held_out_psnr()
             next_test = trainer.fraction + 0.1
         if trainer.step_count % 20 == 0 and not is_last:
-            _tell(trainer, run, result, seconds, test_psnr, report)
+            _tell(trainer, run, result, pace, test_psnr, report)
         is_due = trainer.step_count % trainer.config.checkpoint_every == 0
         if is_due and trainer.seconds >= next_save and not is_last:
             saving = time.perf_counter()
-            run.save_checkpoint(trainer.step_count, *trainer.state())
+            with pace.paused():
+                run.save_checkpoint(trainer.step_count, *trainer.state())
             next_save = trainer.seconds + SAVING_SPACE * (time.perf_counter() - saving)
         trainer.seconds += time.perf_counter() - begun
     # Out here, since what surrounds a step may have used up the budget too.
     if result is not None and trainer.fraction >= 1.0:
         begun = time.perf_counter()
-        _tell(trainer, run, result, seconds, trainer.task.held_out_psnr(), report)
+        with pace.paused():
+            test_psnr = trainer.task.held_out_psnr()
+        _tell(trainer, run, result, pace, test_psnr, report)
         trainer.seconds += time.perf_counter() - begun
     if trainer.fraction >= 1.0:
         trainer.task.finish()
@@ -111,11 +115,43 @@ def fit(
     return trainer.fraction >= 1.0
 
 
+class _Pace:
+    """What steps have done since it was last asked, over the time that they took.
+
+    A step that a device does is only asked for in its own time, and done in that of others.
+    """
+
+    def __init__(self) -> None:
+        self._begin()
+
+    def count(self, result: StepResult) -> None:
+        """Adds a step."""
+        self._n_rays += result.n_rays
+        self._n_samples += result.n_samples
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Leaves out the time of something else."""
+        begun = time.perf_counter()
+        yield
+        self._begun += time.perf_counter() - begun
+
+    def per_second(self) -> tuple[float, float]:
+        """Returns rays and samples a second, and begins anew."""
+        seconds = max(time.perf_counter() - self._begun, 1e-9)
+        found = self._n_rays / seconds, self._n_samples / seconds
+        self._begin()
+        return found
+
+    def _begin(self) -> None:
+        self._n_rays, self._n_samples, self._begun = 0, 0, time.perf_counter()
+
+
 def _tell(
     trainer: Trainer,
     run: RunFolder,
     result: StepResult,
-    seconds: float,
+    pace: _Pace,
     test_psnr: float | None,
     report: Callable[[Progress], None] | None,
 ) -> None:
@@ -132,8 +168,7 @@ def _tell(
         losses,
         test_psnr,
         samples_per_ray,
-        result.n_rays / max(seconds, 1e-9),
-        result.n_samples / max(seconds, 1e-9),
+        *pace.per_second(),
     )
     run.append_metrics(vars(progress) | trainer.task.gauges(fraction) | {"losses": losses})
     if report is not None:

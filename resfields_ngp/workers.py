@@ -1,4 +1,4 @@
-"""Frames made by several processes, each with the run opened for itself and one frame's images."""
+"""Frames meshed by several processes, each with the run opened for itself."""
 
 from __future__ import annotations
 
@@ -7,58 +7,86 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
+
 from .config import Config
-from .datasets.base import Capture, CaptureConfig, View
 from .extraction import MeshingConfig
-from .frame_jobs import Job, Made, make_group
-from .texturing import FOLDER, FrameNames, TexturedWriter
+from .frame_jobs import FrameWriter, Job, Made, make_group
 
 if TYPE_CHECKING:
     from .reconstruction import Reconstruction
 
+Writing = Callable[["Reconstruction"], FrameWriter]
+"""Returns what writes a run's meshes; it can be sent to another process."""
+
+WORKER_MEMORY = 3 << 29
+"""Bytes of RAM that a worker is reckoned to need: 1.2 GB for 100 frames of 512 x 512."""
+GPU_WORKERS, GPU_MEMORY = 4, 5 << 29
+"""Most processes that share a GPU, and bytes that each is reckoned to need there."""
+
 
 @dataclass(frozen=True)
 class Export:
-    """One textured export of a run."""
+    """One export of a run, as all of its processes know it."""
 
     run: Path
     """The run folder."""
     config: Config
     """All settings."""
-    name: str
-    """What the files' names begin with."""
-    up: str
-    """Which axis is up."""
+    writing: Writing
+    """What writes the meshes."""
 
-    @property
-    def names(self) -> FrameNames:
-        """Where the files lie."""
-        formats, picture = self.config.meshing.formats, self.config.texturing.picture
-        return FrameNames(self.run / FOLDER, self.name, formats, picture)
-
-
-def capture_at(config: CaptureConfig, number: int) -> Capture:
-    """Loads one frame of a capture; nothing else is kept in memory."""
-    from .datasets import load_capture
-
-    return load_capture(replace(config, frames=f"{number}:{number + 1}"))
+    @staticmethod
+    def of(reconstruction: Reconstruction, run: Path, config: Config, writing: Writing) -> Export:
+        """Returns the export of what was opened: workers choose no other device or backend."""
+        backend = reconstruction.field.backend
+        training = replace(config.training, device=backend.device.type, backend=backend.name)
+        return Export(run, replace(config, training=training), writing)
 
 
-def textured_writer(reconstruction: Reconstruction, export: Export) -> TexturedWriter:
-    """Returns what writes a run's textured meshes, its images loaded frame by frame."""
+def made(
+    jobs: Sequence[Job], reconstruction: Reconstruction, export: Export
+) -> Iterator[list[Made]]:
+    """Yields what jobs made, in their order, by several processes where that helps."""
+    n_workers = count_workers(export.config, len(jobs))
+    if n_workers > 1:
+        yield from made_by_workers(jobs, export, n_workers)
+    else:
+        writer = export.writing(reconstruction)
+        for job in jobs:
+            yield make_group(reconstruction, export.config.meshing, writer, job)
 
-    def views(number: int) -> Sequence[View]:
-        return capture_at(export.config.capture, number).views
 
-    texturing = export.config.texturing
-    return TexturedWriter(reconstruction, views, export.names, texturing, export.up)
+def count_workers(config: Config, n_jobs: int) -> int:
+    """Returns how many processes to use: as cores, memory and jobs allow, and what a GPU holds."""
+    most = config.training.threads or _count_cores()
+    if config.training.device == "cuda":
+        free = torch.cuda.mem_get_info()[0]
+        most = min(most, GPU_WORKERS, free // GPU_MEMORY)
+    return max(1, min(most, n_jobs, _available_memory() // WORKER_MEMORY))
+
+
+def _count_cores() -> int:
+    """Returns how many cores this process may use, where the system says so."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _available_memory() -> int:
+    """Returns the bytes of RAM that programs may still take, where the system says so."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) << 10
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
 
 
 def made_by_workers(jobs: Sequence[Job], export: Export, n_workers: int) -> Iterator[list[Made]]:
@@ -71,7 +99,20 @@ def made_by_workers(jobs: Sequence[Job], export: Export, n_workers: int) -> Iter
         ProcessPoolExecutor(n_workers, context, _open, (export,)) as pool,
         _drop_rest(pool),
     ):
-        yield from pool.map(_make, jobs)
+        # Ctrl-C reaches the whole group; the parent decides, and frames under way are finished.
+        with _deaf_to_interrupts():
+            found = pool.map(_make, jobs)
+        yield from found
+
+
+@contextlib.contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    """Holds Ctrl-C back; processes that are started meanwhile never hear it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextlib.contextmanager
@@ -87,7 +128,7 @@ class _Opened:
     """What a worker process holds."""
 
     reconstruction: Reconstruction
-    writer: TexturedWriter
+    writer: FrameWriter
     meshing: MeshingConfig
 
 
@@ -95,14 +136,12 @@ def _open(export: Export) -> None:
     """Loads the run in a new worker process."""
     from .reconstruction import load_reconstruction, use_threads
 
-    # Ctrl-C reaches the whole group; the parent decides, and this frame is finished first.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     use_threads(1)
     _Opened.meshing = export.config.meshing
     training = export.config.training
     _Opened.reconstruction = load_reconstruction(export.run, training.device, training.backend)
-    _Opened.writer = textured_writer(_Opened.reconstruction, export)
+    _Opened.writer = export.writing(_Opened.reconstruction)
 
 
 def _make(job: Job) -> list[Made]:

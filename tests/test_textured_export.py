@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import sys
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
-from resfields_ngp import textured_export, workers
+from resfields_ngp import workers
 from resfields_ngp.cli import main
 from resfields_ngp.commands import _with_plain_formats
 from resfields_ngp.config import Config
@@ -26,7 +22,6 @@ from resfields_ngp.sequences.gltf import Gltf
 from resfields_ngp.sequences.gltf_motion import Motion
 from resfields_ngp.textured_files import read_textured
 from resfields_ngp.texturing import TexturingConfig
-from resfields_ngp.workers import Export
 
 N_FRAMES = 3
 EXPORT = ["--texture", "uv", "--target-faces", "600", "--resolution", "48"]
@@ -119,26 +114,6 @@ def test_without_a_texture_one_file_plays_vertex_colours(run: Path) -> None:
     np.testing.assert_array_equal(second.colours, alone.colours)
 
 
-@pytest.mark.parametrize(("device", "expected"), [("cuda", 2), ("cpu", 8)])
-def test_workers_take_the_backend_that_was_chosen_and_share_a_gpu_by_twos(
-    device: str, expected: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    found = []
-
-    def made(jobs, export, n_workers):
-        found.append((n_workers, export.config.training.device, export.config.training.backend))
-        return []
-
-    monkeypatch.setattr(textured_export, "made_by_workers", made)
-    monkeypatch.setattr(os, "cpu_count", lambda: 8)
-    backend = SimpleNamespace(device=torch.device(device), name="triton")
-    reconstruction: Any = SimpleNamespace(field=SimpleNamespace(backend=backend))
-    export = Export(Path(), textured_export._as_opened(Config(), reconstruction), "", "+y")
-    plan: Any = SimpleNamespace(jobs=range(9))
-    assert not list(textured_export._made(plan, reconstruction, export))
-    assert found == [(expected, device, "triton")]
-
-
 def test_an_interrupted_export_goes_on(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.rmtree(run / "textured")
     real = workers.make_group
@@ -149,7 +124,7 @@ def test_an_interrupted_export_goes_on(run: Path, monkeypatch: pytest.MonkeyPatc
         return real(reconstruction, config, writer, job)
 
     with monkeypatch.context() as patch:
-        patch.setattr("resfields_ngp.textured_export.make_group", stop_at_the_second)
+        patch.setattr("resfields_ngp.workers.make_group", stop_at_the_second)
         assert main(["mesh", str(run), *EXPORT, "--format", "obj"]) == 130
     first = stamps(run)
     assert list(first) == ["figure_00000001.obj"]

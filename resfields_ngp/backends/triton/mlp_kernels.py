@@ -26,7 +26,15 @@ from .layer_kernels import (
 
 
 @triton.jit
-def _part(jets, n_rows, part, D: tl.constexpr, N: tl.constexpr, WIDE: tl.constexpr, BLOCK: tl.constexpr):
+def _part(
+    jets,
+    n_rows,
+    part,
+    D: tl.constexpr,
+    N: tl.constexpr,
+    WIDE: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
     """Loads one part of a tile's jets, (BLOCK, WIDE); 0 beyond its N columns and its rows."""
     at, inside = part_at(n_rows, part, D, N, WIDE, BLOCK)
     return tl.load(jets + at, mask=inside, other=0.0)

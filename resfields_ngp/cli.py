@@ -37,7 +37,7 @@ class Verb:
     """Its config class, the tree of tables, in `config`."""
 
 
-_OF_A_RUN = ("meshing", "texturing", "imaging", "evaluation", "sampling")
+_OF_MESHING = ("meshing", "texturing", "sampling")
 _OF_MESHES = ("sequence", "rig", "picture", "clouds")
 
 VERBS: dict[str, Verb] = {
@@ -45,9 +45,13 @@ VERBS: dict[str, Verb] = {
         "reconstruct", "ReconstructOptions", "inspect, train, mesh, render and eval in one", None
     ),
     "train": Verb("train", "TrainOptions", "fit a capture, with checkpoints", None),
-    "mesh": Verb("mesh", "MeshOptions", "one mesh per frame from a run", _OF_A_RUN),
-    "render": Verb("render", "RenderOptions", "images and videos from a run", _OF_A_RUN),
-    "eval": Verb("evaluate", "EvalOptions", "a run's PSNR, SSIM, Chamfer, F-score", _OF_A_RUN),
+    "mesh": Verb("mesh", "MeshOptions", "one mesh per frame from a run", _OF_MESHING),
+    "render": Verb(
+        "render", "RenderOptions", "images and videos from a run", ("imaging", "sampling")
+    ),
+    "eval": Verb(
+        "evaluate", "EvalOptions", "a run's PSNR, SSIM, Chamfer, F-score", ("evaluation",)
+    ),
     "fit": Verb("fit", "FitOptions", "fit a video, meshes' distances or scene flow", None, "fit_"),
     "export": Verb("export", "ExportOptions", "lead a mesh by a fitted flow", ("export",), "fit_"),
     "inspect": Verb(

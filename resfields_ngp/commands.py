@@ -221,6 +221,8 @@ def _checked_capture(config: Config) -> Capture:
 def _opened(options: RunOptions, settings: Settings) -> tuple[RunFolder, Config]:
     """Returns a run and its settings, changed as the command line says."""
     run = RunFolder.open(options.run)
+    if options.moved_capture is not None:
+        run.move_capture(options.moved_capture)
     stored = apply_table(Config(), run.settings(), str(run.config_path))
     return run, apply_table(stored, nested(settings), "command line")
 

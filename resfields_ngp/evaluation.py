@@ -10,15 +10,15 @@ from typing import Any, Literal
 
 import numpy as np
 import trimesh
-from rich.table import Table
 
 from .clouds import read_cloud
 from .datasets.base import Capture, View
+from .manifest import read_manifest
 from .mesh import Mesh
 from .mesh_files import FORMATS, read_mesh
 from .metrics import chamfer_resfields, psnr, silhouette_iou, ssim, surface_scores
 from .perceptual import Lpips
-from .pictures import read_png
+from .pictures import read_png, read_record
 from .rasterising import silhouette
 from .writing import write_whole
 
@@ -76,7 +76,8 @@ def evaluate_run(
     """Scores ``meshes/`` and ``renders/`` of a run and writes ``evaluation.json``.
 
     Pictures are those of the held-out camera, or of the first camera that was rendered where there
-    is none, which ``held_out`` then says. What the capture has no truth for is left out.
+    is none, which ``held_out`` then says. What the capture has no truth for is left out, and so are
+    pictures of frames whose masks are empty: they show nothing to be scored.
 
     Args:
         run: The run folder.
@@ -85,7 +86,8 @@ def evaluate_run(
         report: Called with the number of frames done and of all frames.
 
     Returns:
-        What is written: ``mean`` and ``frames`` (one row each), ``missing`` files, ``definitions``.
+        What is written: ``mean`` and ``frames`` (one row each), ``missing`` files, frames ``without
+        subject``, ``definitions``, and ``made_by``, the weights that meshes and pictures are of.
 
     Raises:
         ValueError: A file of the run is damaged, or the LPIPS weights are of another network.
@@ -93,7 +95,7 @@ def evaluate_run(
     """
     view = scored_view(run, capture)
     lpips = Lpips.load(Path(config.lpips_weights)) if config.lpips_weights else None
-    rows, missing = [], []
+    rows, missing, empty = [], [], []
     for frame, number in enumerate(capture.frame_numbers):
         row: dict[str, Any] = {"frame": number}
         mesh_path = mesh_file(run, number)
@@ -103,14 +105,17 @@ def evaluate_run(
             row |= mesh_scores(read_mesh(mesh_path), capture, frame, config)
         if view is not None:
             path = run / "renders" / view.name / "rgb" / f"{number:06d}.png"
-            if path.is_file():
+            if view.masks is not None and not view.masks[frame].any():
+                empty.append(number)
+            elif path.is_file():
                 row |= picture_scores(path, view, frame, config.protocol, lpips)
             else:
                 missing.append(path.relative_to(run).as_posix())
         rows.append(row)
         if report is not None:
             report(frame + 1, capture.n_frames)
-    result = _summary(capture, view, config, rows, missing)
+    result = _summary(capture, view, config, rows)
+    result |= {"missing": missing, "without_subject": empty, "made_by": _made_by(run, view)}
     write_whole(run / "evaluation.json", json.dumps(result, indent=1).encode())
     return result
 
@@ -216,7 +221,6 @@ def _summary(
     view: View | None,
     config: EvaluationConfig,
     rows: list[dict[str, Any]],
-    missing: list[str],
 ) -> dict[str, Any]:
     """Returns the whole table with means over the frames that have a score."""
     names = [name for name in DEFINITIONS if any(name in row for row in rows)]
@@ -224,7 +228,7 @@ def _summary(
     for name in names:
         found = np.array([row[name] for row in rows if name in row])
         means[name] = float(np.nanmean(found)) if np.isfinite(found).any() else None
-    means.setdefault("lpips", "n/a")
+    means.setdefault("lpips", None)
     for row in rows:
         row.update({k: None for k, v in row.items() if isinstance(v, float) and np.isnan(v)})
     return {
@@ -234,25 +238,24 @@ def _summary(
         "held_out": view is not None and view is capture.test_view,
         "mean": means,
         "frames": rows,
-        "missing": missing,
         "definitions": {name: DEFINITIONS[name] for name in names},
     }
 
 
-def score_table(result: dict[str, Any]) -> Table:
-    """Returns a table of `evaluate_run`'s result for the terminal: a row a frame, means below."""
-    names = list(result["definitions"])
-    where = "held out" if result["held_out"] else "a training camera: not novel views"
-    title = f"{result['capture']}, {result['camera']} ({where}), protocol {result['protocol']}"
-    table = Table("frame", *names, title=title, title_justify="left", show_footer=False)
-    for column in table.columns:
-        column.justify = "right"
-    for row in result["frames"]:
-        table.add_row(str(row["frame"]), *(_text(row.get(name)) for name in names))
-    table.add_section()
-    table.add_row("mean", *(_text(result["mean"].get(name)) for name in names), style="bold")
-    return table
+def _made_by(run: Path, view: View | None) -> dict[str, str]:
+    """Returns which weights meshes and pictures are of, as their own records say."""
+    found = {"meshes": read_manifest(run / "manifest.json").get("settings", {}).get("source")}
+    if view is not None:
+        found["renders"] = read_record(run / "renders" / view.name).get("source")
+    return {part: source for part, source in found.items() if source}
 
 
-def _text(value: float | str | None) -> str:
-    return "n/a" if value is None else value if isinstance(value, str) else f"{value:.4g}"
+def outdated(result: dict[str, Any], source: str) -> list[str]:
+    """Returns what of `evaluate_run`'s result is of other weights than `source`, a line each."""
+    verbs = {"meshes": "mesh", "renders": "render"}
+    return [
+        f"{part} are of {made_by}, the run is at {source}; `resfields-ngp {verbs[part]}` makes "
+        "them again"
+        for part, made_by in result["made_by"].items()
+        if source and made_by != source
+    ]

@@ -79,6 +79,8 @@ def revisit(verb: str, options: RunOptions | ExportOptions, settings: Settings) 
             f"{run.path}: a run of fit {table['task']}, where {verb} has nothing to do"
             f" (verbs that have: {allowed})"
         )
+    if getattr(options, "moved_capture", None) is not None:
+        raise UsageError(f"{run.path}: a run of fit {table['task']} has no capture to move")
     stored = apply_table(kind.Config(), table, str(run.config_path))
     config: Any = apply_table(stored, nested(settings), "command line")
     use_threads(config.training.threads)

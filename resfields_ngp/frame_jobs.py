@@ -13,6 +13,7 @@ from .extraction import MeshingConfig
 from .manifest import Manifest
 from .manifold import is_watertight
 from .mesh import statistics
+from .spans import spans
 from .tracking import FrameMesh, frame_groups, group_meshes
 
 if TYPE_CHECKING:
@@ -168,10 +169,9 @@ def check_faults(faults: Sequence[Made], run: Path, n_frames: int) -> None:
     for fault, problem, remedy in _FAULTS:
         found = [each.number for each in faults if each.fault == fault]
         if found:
-            numbers = ", ".join(map(str, found))
             others = "" if len(found) == n_frames else ", the others were meshed"
             raise MeshingError(
-                f"{run}: {problem} in frames {numbers} ({len(found)} of {n_frames}){others}; "
+                f"{run}: {problem} in frames {spans(found)} ({len(found)} of {n_frames}){others}; "
                 f"{remedy}"
             )
 

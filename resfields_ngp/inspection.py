@@ -10,6 +10,7 @@ import numpy as np
 from .carving import Silhouette, intersect
 from .datasets.base import Capture, View
 from .hull import Hull, HullConfig, build_hull, frame_silhouettes
+from .spans import spans
 
 _GOOD_COVERAGE = 0.9
 _N_STEPS = 256
@@ -33,11 +34,13 @@ class ViewReport:
     foreground: float | None
     """Mean part of the image on the subject; None without masks."""
     coverage: float | None
-    """Mean part of the mask that lies in the hull of the other views; None without masks."""
+    """Mean part of masks that lies in the other views' hull; None where there are none."""
     worst_coverage: float | None
     """The least of that over the frames."""
     worst_frame: int | None
     """The frame number where it is least."""
+    empty_masks: tuple[int, ...]
+    """Numbers of the frames whose mask is empty."""
 
 
 @dataclass(frozen=True)
@@ -72,17 +75,22 @@ class Inspection:
         first, last = self.frame_numbers[0], self.frame_numbers[-1]
         megabytes = (self.image_bytes / 1e6, self.hull_bytes / 1e6, self.model_bytes / 1e6)
         return [
-            f"{self.name}: {len(self.frame_numbers)} frames ({first} to {last}), "
-            f"{len(self.views)} cameras, held out: {self.test_camera or 'none'}",
+            f"{self.name}: {_count(len(self.frame_numbers), 'frame')} ({first} to {last}), "
+            f"{_count(len(self.views), 'camera')}, held out: {self.test_camera or 'none'}",
             "memory: images {:.1f} MB, hull {:.1f} MB, model {:.1f} MB".format(*megabytes),
-            f"box: {self.box_side:.4g} world units a side, follows the subject {self.travel:.4g}",
+            f"box: {self.box_side:.4g} world units a side, "
+            + (f"follows the subject over {self.travel:.4g}" if self.travel else "at rest"),
             *(_view_line(view) for view in self.views),
             *(f"warning: {warning}" for warning in self.warnings),
         ]
 
 
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"
+
+
 def _view_line(view: ViewReport) -> str:
-    line = f"{view.name}: {view.n_images} images, {view.width} x {view.height}"
+    line = f"{view.name}: {_count(view.n_images, 'image')}, {view.width} x {view.height}"
     if view.foreground is not None:
         line += f", {view.foreground:.1%} foreground"
     if view.coverage is not None and view.worst_coverage is not None:
@@ -90,6 +98,8 @@ def _view_line(view: ViewReport) -> str:
             f", {view.coverage:.1%} of the mask in the others' hull "
             f"(worst {view.worst_coverage:.1%}, frame {view.worst_frame})"
         )
+    if view.empty_masks:
+        line += f", no subject in frames {spans(view.empty_masks)}"
     return line
 
 
@@ -127,6 +137,8 @@ def inspect_capture(capture: Capture, config: HullConfig, n_parameters: int = 0)
 
 def _report(capture: Capture, view: View, coverage: np.ndarray | None) -> ViewReport:
     arrays = (view.images, view.masks, view.depths)
+    numbers = capture.frame_numbers
+    seen = coverage is not None and not np.isnan(coverage).all()
     return ViewReport(
         name=view.name,
         width=view.cameras.width,
@@ -134,10 +146,18 @@ def _report(capture: Capture, view: View, coverage: np.ndarray | None) -> ViewRe
         n_images=len(view.images),
         n_bytes=sum(array.nbytes for array in arrays if array is not None),
         foreground=None if view.masks is None else float(view.masks.mean()),
-        coverage=None if coverage is None else float(coverage.mean()),
-        worst_coverage=None if coverage is None else float(coverage.min()),
-        worst_frame=None if coverage is None else capture.frame_numbers[int(coverage.argmin())],
+        coverage=float(np.nanmean(coverage)) if seen else None,
+        worst_coverage=float(np.nanmin(coverage)) if seen else None,
+        worst_frame=numbers[int(np.nanargmin(coverage))] if seen else None,
+        empty_masks=_without_subject(view, numbers),
     )
+
+
+def _without_subject(view: View, numbers: Sequence[int]) -> tuple[int, ...]:
+    """Returns the numbers of frames of which a view's mask is empty."""
+    if view.masks is None:
+        return ()
+    return tuple(number for number, mask in zip(numbers, view.masks, strict=True) if not mask.any())
 
 
 def _hull_warnings(capture: Capture, hull: Hull, reports: Sequence[ViewReport]) -> list[str]:
@@ -178,13 +198,13 @@ def mask_coverage(
         n_pixels: Pixels of each mask that are looked at, evenly spread.
 
     Returns:
-        For each training view's name, (n_frames,) fractions, 0 for an empty mask. Empty without
+        For each training view's name, (n_frames,) fractions, NaN for an empty mask. Empty without
         masks or with one view only.
     """
     if not capture.has_masks or len(capture.views) < 2:
         return {}
     plain = HullConfig(closing=0.0, slack=0.0)
-    fractions = {view.name: np.zeros(capture.n_frames) for view in capture.views}
+    fractions = {view.name: np.full(capture.n_frames, np.nan) for view in capture.views}
     for frame in range(capture.n_frames):
         silhouettes = frame_silhouettes(capture, frame, plain)
         for index, view in enumerate(capture.views):

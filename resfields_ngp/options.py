@@ -49,6 +49,7 @@ RENAMED = {
     "mesh_texture": "texture",
     "input_frames": "frames",
     "export_formats": "format",
+    "moved_capture": "capture",
 }
 """Options whose name on the command line is not their field's."""
 
@@ -144,6 +145,10 @@ class RunOptions(CommonOptions):
 
     run: Run
     """Run folder of an earlier train or reconstruct."""
+    moved_capture: Annotated[
+        File, tyro.conf.arg(name="capture", metavar="FOLDER", help_behavior_hint="")
+    ] = None
+    """Where its capture lies now, if it was moved; the run keeps that in mind."""
     device: Device = None
     """Where to compute; auto takes the best that works."""
     threads: Whole = None

@@ -66,7 +66,7 @@ class PictureFolder:
         scale = depth_scale(cameras, space)
         size = [cameras.width, cameras.height]
         record = {**made, "size": size, "depth_scale": scale, "axes": "world"}
-        if _read_record(path / "render.json") != record:
+        if read_record(path) != record:
             for channel in CHANNELS:
                 shutil.rmtree(path / channel, ignore_errors=True)
             write_whole(path / "render.json", json.dumps(record, indent=1).encode())
@@ -154,8 +154,9 @@ def _eight_bits(values: np.ndarray) -> np.ndarray:
     return np.round(np.clip(values, 0, 1) * 255).astype(np.uint8)
 
 
-def _read_record(path: Path) -> dict[str, Any] | None:
+def read_record(folder: Path) -> dict[str, Any]:
+    """Returns what ``render.json`` of a camera's folder says; nothing where there is none."""
     try:
-        return json.loads(path.read_text())
+        return json.loads((folder / "render.json").read_text())
     except (OSError, ValueError):
-        return None
+        return {}

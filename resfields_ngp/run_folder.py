@@ -129,6 +129,18 @@ class RunFolder:
                 "train again with --overwrite"
             ) from None
 
+    def move_capture(self, path: Path) -> None:
+        """Keeps in mind where the run's capture lies now.
+
+        Raises:
+            FileNotFoundError: Nothing is there.
+        """
+        if not path.exists():
+            raise FileNotFoundError(f"{path}: no such capture; pass where the run's lies now")
+        settings = self.settings()
+        settings["capture"]["path"] = str(path.absolute())
+        write_whole(self.config_path, json.dumps(settings, indent=1).encode())
+
     def append_metrics(self, metrics: Mapping[str, Any]) -> None:
         """Adds one line to ``metrics.jsonl``."""
         with open(self.metrics_path, "ab+") as file:
@@ -214,10 +226,14 @@ def check_same_settings(
 ) -> None:
     """Checks that two tables agree in all that shapes the training.
 
+    A capture that is no longer where it was may have been moved.
+
     Raises:
         RunFolderError: They differ; the message names the keys.
     """
-    keys = [key for key in differing_keys(stored, wanted) if not key.startswith(FREE_TO_CHANGE)]
+    path = stored.get("capture", {}).get("path")
+    free = FREE_TO_CHANGE + (("capture.path",) if path and not Path(path).exists() else ())
+    keys = [key for key in differing_keys(stored, wanted) if not key.startswith(free)]
     if keys:
         shown = ", ".join(keys[:6]) + (", ..." if len(keys) > 6 else "")
         raise RunFolderError(

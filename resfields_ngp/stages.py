@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from rich.table import Table
 from .config import Config
 from .progress import counting
 from .run_folder import RunFolder
+from .spans import spans
 
 if TYPE_CHECKING:
     from .datasets.base import Capture
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 
+_log = logging.getLogger(__name__)
 # Wide enough for tables where standard output is a file.
 _CONSOLE = Console(width=None if sys.stdout.isatty() else 160)
 
@@ -171,11 +174,16 @@ def render(
 def evaluate(config: Config, capture: Capture, run: RunFolder) -> None:
     """Writes ``evaluation.json`` and ``contact_sheet.png``, and shows the scores."""
     from .contact_sheet import write_contact_sheet
-    from .evaluation import evaluate_run, score_table
+    from .evaluation import evaluate_run, outdated
+    from .score_table import score_table
 
     with counting("scores") as report:
         result = evaluate_run(run.path, capture, config.evaluation, report)
-    show(score_table(result))
+    show(score_table(result, _CONSOLE))
+    if result["without_subject"]:
+        say(f"not scored: pictures of frames {spans(result['without_subject'])}, without subject")
+    for line in outdated(result, run.source()):
+        _log.warning(line)
     say(f"scores: {run.path / 'evaluation.json'}")
     sheet = write_contact_sheet(run.path, capture)
     if sheet is not None:

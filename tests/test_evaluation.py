@@ -17,13 +17,14 @@ from resfields_ngp.datasets.base import Capture, View
 from resfields_ngp.evaluation import (
     EvaluationConfig,
     evaluate_run,
+    outdated,
     picture_scores,
-    score_table,
 )
 from resfields_ngp.mesh import Mesh
 from resfields_ngp.mesh_files import write_mesh
 from resfields_ngp.pictures import write_png
 from resfields_ngp.rasterising import silhouette
+from resfields_ngp.score_table import score_table
 
 CONFIG = EvaluationConfig(points=20_000)
 NORMALISED = similarity(1.5, seed=3)
@@ -157,17 +158,56 @@ def test_capture_without_clouds_masks_or_test_camera_is_scored_on_what_is_left(
 
 def test_lpips_without_weights_is_not_available(tmp_path: Path, capture: Capture) -> None:
     run = write_run(tmp_path / "run", capture)
-    assert evaluate_run(run, capture, CONFIG)["mean"]["lpips"] == "n/a"
+    assert evaluate_run(run, capture, CONFIG)["mean"]["lpips"] is None
 
 
 def test_table_has_a_row_a_frame_and_the_mean(tmp_path: Path, capture: Capture) -> None:
     result = evaluate_run(write_run(tmp_path / "run", capture), capture, CONFIG)
     console = Console(width=250, file=io.StringIO(), record=True)
-    console.print(score_table(result))
+    console.print(score_table(result, console))
     lines = console.export_text().splitlines()
     assert "held out" in lines[0]
     for start in ("4", "6", "mean"):
         assert any(line.strip("│ ").startswith(start) for line in lines)
+
+
+@pytest.mark.parametrize("width", [60, 80, 120, 250])
+def test_every_score_is_told_whole_on_any_terminal(
+    width: int, tmp_path: Path, capture: Capture
+) -> None:
+    result = evaluate_run(write_run(tmp_path / "run", capture), capture, CONFIG)
+    console = Console(width=width, file=io.StringIO(), record=True)
+    console.print(score_table(result, console))
+    text = console.export_text()
+    assert "…" not in text and max(map(len, text.splitlines())) <= width
+    for name in result["definitions"]:
+        assert name in text and f"{result['mean'][name]:.4g}" in text
+
+
+def test_pictures_without_the_subject_are_told_and_left_out(tmp_path: Path, capture: Capture):
+    run = write_run(tmp_path / "run", capture)
+    before = evaluate_run(run, capture, CONFIG)
+    view = capture.test_view
+    assert view is not None and view.masks is not None and before["without_subject"] == []
+    masks = view.masks.copy()
+    masks[0] = 0
+    without = replace(capture, test_view=replace(view, masks=masks))
+    result = evaluate_run(run, without, CONFIG)
+    assert result["without_subject"] == [4] and "psnr" not in result["frames"][0]
+    assert result["mean"]["psnr"] == result["frames"][1]["psnr"] == before["frames"][1]["psnr"]
+
+
+def test_what_other_weights_made_is_told(tmp_path: Path, capture: Capture) -> None:
+    run = write_run(tmp_path / "run", capture)
+    assert outdated(evaluate_run(run, capture, CONFIG), "step 9") == []  # nothing says otherwise
+    (run / "manifest.json").write_text(json.dumps({"settings": {"source": "step 9"}, "frames": []}))
+    record = run / "renders" / "cam_test" / "render.json"
+    record.write_text(json.dumps({"source": "step 5"}))
+    result = evaluate_run(run, capture, CONFIG)
+    assert result["made_by"] == {"meshes": "step 9", "renders": "step 5"}
+    (line,) = outdated(result, "step 9")
+    assert line.startswith("renders are of step 5, the run is at step 9")
+    assert len(outdated(result, "step 10")) == 2 and outdated(result, "") == []
 
 
 def test_pictures_of_another_size_are_named(tmp_path: Path, capture: Capture) -> None:

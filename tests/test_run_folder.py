@@ -68,6 +68,23 @@ def test_resume_may_change_what_does_not_shape_the_training(tmp_path: Path, sett
     assert RunFolder.create(tmp_path, settings, resume=True).settings() == settings
 
 
+def test_a_moved_capture_can_be_named_again_and_another_cannot(tmp_path: Path):
+    old, new, run = tmp_path / "old", tmp_path / "new", tmp_path / "run"
+    old.mkdir()
+    RunFolder.create(run, SETTINGS | {"capture": {"path": str(old)}})
+    wanted = SETTINGS | {"capture": {"path": str(new)}}
+    with pytest.raises(RunFolderError, match=r"other settings for capture.path;"):
+        RunFolder.create(run, wanted, resume=True)
+    with pytest.raises(FileNotFoundError, match="new: no such capture"):
+        RunFolder.open(run).move_capture(new)
+    old.rename(new)
+    RunFolder.open(run).move_capture(new)
+    assert RunFolder.open(run).settings() == wanted
+    new.rename(old)
+    moved_back = SETTINGS | {"capture": {"path": str(old)}}
+    assert RunFolder.create(run, moved_back, resume=True).settings() == moved_back
+
+
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path):
     (tmp_path / "file").write_text("")
     with pytest.raises(RunFolderError, match="a file is there"):

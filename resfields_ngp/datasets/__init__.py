@@ -42,7 +42,10 @@ def _recognise(path: Path) -> str:
     if path.is_file() and path.suffix == ".json":
         return "transforms"
     if not path.is_dir():
-        raise CaptureError(f"{path}: no such capture; pass its folder or its transforms.json")
+        raise CaptureError(
+            f"{path}: no such capture; pass its folder or its transforms.json, to verbs that take "
+            "a run as --capture"
+        )
     if any(path.glob("*/rgb")) or any(path.glob(f"*/{CAMERA_FILES[0]}")):
         return "owlii"
     if any(path.glob("transforms*.json")):

@@ -1,9 +1,10 @@
-"""Ctrl-C and SIGTERM as a polite request: training finishes its step, saves, and then stops."""
+"""Ctrl-C and SIGTERM at the right moment: training finishes its step, saves, and then stops."""
 
 from __future__ import annotations
 
 import contextlib
 import signal
+import threading
 from collections.abc import Iterator
 from types import FrameType
 
@@ -48,3 +49,22 @@ def stop_on_signals() -> Iterator[StopRequest]:
     finally:
         for number in numbers:
             signal.signal(number, former[number])
+
+
+@contextlib.contextmanager
+def interrupts_held() -> Iterator[None]:
+    """Lets Ctrl-C wait for what must not be left half done, such as threads that fill an array.
+
+    Only the main thread hears signals; in others this does nothing.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    asked: list[int] = []
+    former = signal.signal(signal.SIGINT, lambda number, _frame: asked.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, former)
+    if asked:
+        signal.raise_signal(signal.SIGINT)

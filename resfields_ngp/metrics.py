@@ -11,6 +11,8 @@ import cv2
 import numpy as np
 from scipy.spatial import KDTree
 
+from .interruption import interrupts_held
+
 _LEAST_ERROR = 1e-10  # 100 dB: identical pictures have a finite PSNR, so that means stay finite
 
 
@@ -66,9 +68,11 @@ def surface_distances(
         (N,) distances of points to truth, (N,) indices of those neighbours, (M,) distances of truth
         to points, (M,) indices.
     """
-    # Two workers at most: more would crowd out whatever else shares the machine.
-    to_truth, of_points = KDTree(truth).query(points, p=norm, workers=2)
-    to_points, of_truth = KDTree(points).query(truth, p=norm, workers=2)
+    # Two workers at most: more would crowd out whatever else shares the machine. Left alone by an
+    # interrupt, they write into memory that is gone.
+    with interrupts_held():
+        to_truth, of_points = KDTree(truth).query(points, p=norm, workers=2)
+        to_points, of_truth = KDTree(points).query(truth, p=norm, workers=2)
     return to_truth, np.asarray(of_points), to_points, np.asarray(of_truth)
 
 

@@ -7,13 +7,14 @@ import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
 from . import stages
 from .config import Config, SynthConfig, load_config
 from .config_tree import apply_table, nested, to_table
+from .extraction import MeshingConfig
 from .fit_commands import is_fit, revisit, scene_and_settings
 from .options import (
     DoctorOptions,
@@ -59,7 +60,7 @@ def reconstruct(options: ReconstructOptions, settings: Settings) -> int:
     try:
         stages.mesh(_with_plain_formats(config), reconstruction, run)
         if config.texturing.kind == "uv":
-            stages.mesh_textured(config, reconstruction, run)
+            stages.mesh_textured(_with_textured_formats(config, settings), reconstruction, run)
     except MeshingError as error:
         fault = error
     stages.render(config, reconstruction, capture, run)
@@ -82,8 +83,10 @@ def mesh(options: MeshOptions, settings: Settings) -> int:
     if is_fit(options.run):
         return revisit("mesh", options, settings)
     run, config = _opened(options, settings)
-    export = stages.mesh_textured if config.texturing.kind == "uv" else stages.mesh
-    export(config, _loaded(run, config), run)
+    if config.texturing.kind == "uv":
+        stages.mesh_textured(_with_textured_formats(config, settings), _loaded(run, config), run)
+    else:
+        stages.mesh(config, _loaded(run, config), run)
     return 0
 
 
@@ -205,6 +208,19 @@ def _with_plain_formats(config: Config) -> Config:
     if config.texturing.kind == "none":
         return config
     formats = tuple(each for each in config.meshing.formats if each != "usd") or ("ply",)
+    return _with_formats(config, formats)
+
+
+def _with_textured_formats(config: Config, settings: Settings) -> Config:
+    """Returns a config for meshes with a texture: GLB where nobody asked for a format.
+
+    Few programs show the texture of a PLY file.
+    """
+    is_asked = "meshing.formats" in settings or config.meshing.formats != MeshingConfig().formats
+    return config if is_asked else _with_formats(config, ("glb",))
+
+
+def _with_formats(config: Config, formats: tuple[Any, ...]) -> Config:
     meshing = dataclasses.replace(config.meshing, formats=formats)
     return dataclasses.replace(config, meshing=meshing)
 

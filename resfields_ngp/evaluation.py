@@ -20,6 +20,7 @@ from .metrics import chamfer_resfields, psnr, silhouette_iou, ssim, surface_scor
 from .perceptual import Lpips
 from .pictures import read_png, read_record
 from .rasterising import silhouette
+from .spans import spans
 from .writing import write_whole
 
 Scores = dict[str, float]
@@ -87,7 +88,8 @@ def evaluate_run(
 
     Returns:
         What is written: ``mean`` and ``frames`` (one row each), ``missing`` files, frames ``without
-        subject``, ``definitions``, and ``made_by``, the weights that meshes and pictures are of.
+        subject``, ``definitions``, ``made_by``, the weights that meshes and pictures are of, and
+        frames ``unlisted``, whose meshes the manifest does not list: others made them.
 
     Raises:
         ValueError: A file of the run is damaged, or the LPIPS weights are of another network.
@@ -116,6 +118,7 @@ def evaluate_run(
             report(frame + 1, capture.n_frames)
     result = _summary(capture, view, config, rows)
     result |= {"missing": missing, "without_subject": empty, "made_by": _made_by(run, view)}
+    result["unlisted"] = _unlisted(run, capture)
     write_whole(run / "evaluation.json", json.dumps(result, indent=1).encode())
     return result
 
@@ -250,12 +253,26 @@ def _made_by(run: Path, view: View | None) -> dict[str, str]:
     return {part: source for part, source in found.items() if source}
 
 
+def _unlisted(run: Path, capture: Capture) -> list[int]:
+    """Returns the numbers of frames with a mesh that a manifest, where there is one, lacks."""
+    manifest = read_manifest(run / "manifest.json")
+    listed = {row["frame"] for row in manifest["frames"]}
+    there = [number for number in capture.frame_numbers if mesh_file(run, number)]
+    return [number for number in there if number not in listed] if "settings" in manifest else []
+
+
 def outdated(result: dict[str, Any], source: str) -> list[str]:
     """Returns what of `evaluate_run`'s result is of other weights than `source`, a line each."""
     verbs = {"meshes": "mesh", "renders": "render"}
-    return [
+    found = [
         f"{part} are of {made_by}, the run is at {source}; `resfields-ngp {verbs[part]}` makes "
         "them again"
         for part, made_by in result["made_by"].items()
         if source and made_by != source
     ]
+    if result["unlisted"]:
+        found.append(
+            f"meshes of frames {spans(result['unlisted'])} are of other weights or settings than "
+            "the rest; `resfields-ngp mesh` makes them again"
+        )
+    return found

@@ -18,7 +18,7 @@ from .datasets.base import Capture, View
 from .metrics import psnr, silhouette_iou
 from .pictures import read_png, write_png
 from .textured_rendering import TexturedScene
-from .texturing import read_export
+from .texturing import read_export, readable_frames
 from .writing import write_whole
 
 SCORES = ("psnr", "masked_psnr", "silhouette_iou", "field_psnr")
@@ -36,7 +36,7 @@ def evaluate_round_trip(
     """Scores ``RUN/textured`` against all images of its capture and writes ``roundtrip.json``.
 
     ``roundtrip.png`` shows a few frames of the held-out camera, or of the last one: the images
-    above, the export below.
+    above, the export below. Frames that were not exported are left out, and listed.
 
     Args:
         run: The run folder.
@@ -45,16 +45,19 @@ def evaluate_round_trip(
 
     Returns:
         What is written: ``cameras`` (one row each, means over frames), ``held_out`` and
-        ``training`` means, ``frames`` (one row a frame and camera).
+        ``training`` means, ``frames`` (one row a frame and camera), numbers that are ``missing``.
 
     Raises:
-        FileNotFoundError: A frame was not exported as obj or glb.
+        FileNotFoundError: No frame was exported as obj or glb.
         ValueError: A file is damaged.
     """
     views = [*capture.views, *([capture.test_view] if capture.test_view else [])]
-    rows, pairs = [], []
-    shown = {*np.linspace(0, capture.n_frames - 1, N_SHOWN).round().astype(int).tolist()}
-    for frame, number in enumerate(capture.frame_numbers):
+    rows, pairs, exported = [], [], readable_frames(run)
+    numbers = capture.frame_numbers
+    frames = [frame for frame, number in enumerate(numbers) if number in exported]
+    shown = set(np.linspace(0, len(frames) - 1, N_SHOWN).round().astype(int).tolist())
+    for place, frame in enumerate(frames or [0]):
+        number = numbers[frame]
         scene = TexturedScene(read_export(run, number))
         for view in views:
             picture, mask = scene.render(view.cameras, frame)
@@ -64,12 +67,13 @@ def evaluate_round_trip(
                 scores["field_psnr"] = psnr(read_png(field_picture) / 255, _truth(view, frame))
             known = {name: value for name, value in scores.items() if not np.isnan(value)}
             rows.append({"camera": view.name, "frame": number, **known})
-            if view is views[-1] and frame in shown:
+            if view is views[-1] and place in shown:
                 truth = np.round(_truth(view, frame) * 255).astype(np.uint8)
                 pairs.append(np.vstack([truth, picture * mask[..., None]]))
         if report is not None:
-            report(frame + 1, capture.n_frames)
+            report(place + 1, len(frames))
     result = _summary(capture, views, rows)
+    result["missing"] = [number for number in numbers if number not in exported]
     write_whole(run / "roundtrip.json", json.dumps(result, indent=1).encode())
     write_png(run / "roundtrip.png", np.hstack(pairs))
     return result

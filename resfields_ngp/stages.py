@@ -157,6 +157,8 @@ def evaluate_round_trip(capture: Capture, run: RunFolder) -> None:
     with counting("scores") as report:
         result = evaluate_round_trip(run.path, capture, report)
     show(round_trip_table(result))
+    if result["missing"]:
+        say(f"not exported, and not scored: frames {spans(result['missing'])}")
     say(f"scores: {run.path / 'roundtrip.json'}")
 
 

@@ -163,14 +163,22 @@ def read_export(run: Path, number: int) -> TexturedMesh:
         FileNotFoundError: The export lacks the frame, or has neither format.
         ValueError: A file is damaged.
     """
-    from .manifest import read_manifest
-
-    rows = read_manifest(run / FOLDER / "manifest.json")["frames"]
-    files = next((row["files"] for row in rows if row["frame"] == number), [])
-    readable = [name for name in files if name.endswith((".obj", ".glb"))]
-    if not readable:
+    files = readable_frames(run)
+    if number not in files:
         raise FileNotFoundError(
             f"{run / FOLDER}: no obj or glb of frame {number};"
             " run mesh --texture uv --format obj first"
         )
-    return read_textured(run / FOLDER / readable[-1])
+    return read_textured(files[number])
+
+
+def readable_frames(run: Path) -> dict[int, Path]:
+    """Returns the OBJ or GLB file of each frame that a run's textured export has one of."""
+    from .manifest import read_manifest
+
+    found = {}
+    for row in read_manifest(run / FOLDER / "manifest.json")["frames"]:
+        readable = [name for name in row["files"] if name.endswith((".obj", ".glb"))]
+        if readable:
+            found[row["frame"]] = run / FOLDER / readable[-1]
+    return found

@@ -200,7 +200,8 @@ def test_pictures_without_the_subject_are_told_and_left_out(tmp_path: Path, capt
 def test_what_other_weights_made_is_told(tmp_path: Path, capture: Capture) -> None:
     run = write_run(tmp_path / "run", capture)
     assert outdated(evaluate_run(run, capture, CONFIG), "step 9") == []  # nothing says otherwise
-    (run / "manifest.json").write_text(json.dumps({"settings": {"source": "step 9"}, "frames": []}))
+    manifest = {"settings": {"source": "step 9"}, "frames": [{"frame": 4}, {"frame": 6}]}
+    (run / "manifest.json").write_text(json.dumps(manifest))
     record = run / "renders" / "cam_test" / "render.json"
     record.write_text(json.dumps({"source": "step 5"}))
     result = evaluate_run(run, capture, CONFIG)
@@ -208,6 +209,10 @@ def test_what_other_weights_made_is_told(tmp_path: Path, capture: Capture) -> No
     (line,) = outdated(result, "step 9")
     assert line.startswith("renders are of step 5, the run is at step 9")
     assert len(outdated(result, "step 10")) == 2 and outdated(result, "") == []
+    del manifest["frames"][0]
+    (run / "manifest.json").write_text(json.dumps(manifest))
+    lines = outdated(evaluate_run(run, capture, CONFIG), "step 5")
+    assert len(lines) == 2 and "meshes of frames 4 are of other weights or settings" in lines[1]
 
 
 def test_pictures_of_another_size_are_named(tmp_path: Path, capture: Capture) -> None:

@@ -114,6 +114,14 @@ def test_without_a_texture_one_file_plays_vertex_colours(run: Path) -> None:
     np.testing.assert_array_equal(second.colours, alone.colours)
 
 
+def test_without_a_format_textured_meshes_are_glb(run: Path) -> None:
+    shutil.rmtree(run / "textured")
+    assert main(["mesh", str(run), *EXPORT, "--frames", "0"]) == 0
+    assert sorted(path.suffix for path in (run / "textured").iterdir()) == [".glb", ".json"]
+    assert main(["mesh", str(run), *EXPORT, "--frames", "0", "--format", "ply"]) == 0
+    assert list((run / "textured").glob("*.ply"))
+
+
 def test_an_interrupted_export_goes_on(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.rmtree(run / "textured")
     real = workers.make_group
@@ -199,6 +207,15 @@ def test_the_round_trip_is_close_to_the_capture(exported: Path, capsys) -> None:
     assert read_png(exported / "roundtrip.png").shape == (2 * 48, N_FRAMES * 48, 3)
 
 
+def test_a_round_trip_of_some_frames_names_the_others(run: Path, capsys) -> None:
+    shutil.rmtree(run / "textured")
+    assert main(["mesh", str(run), *EXPORT, "--frames", "1:2"]) == 0
+    assert main(["eval", str(run), "--roundtrip", "--threads", "1"]) == 0
+    assert "not exported, and not scored: frames 0, 2" in capsys.readouterr().out
+    found = json.loads((run / "roundtrip.json").read_text())
+    assert found["missing"] == [0, 2] and {row["frame"] for row in found["frames"]} == {1}
+
+
 def test_a_round_trip_without_an_export_is_an_error(trained: Path, tmp_path: Path, capsys) -> None:
     bare = shutil.copytree(
         trained, tmp_path / "bare", ignore=shutil.ignore_patterns("textured", "manifest.json")
@@ -252,7 +269,7 @@ def test_an_open_mesh_is_refused_where_closed_ones_are_asked_for(
     monkeypatch.setattr("resfields_ngp.frame_jobs.is_watertight", lambda mesh: False)
     options = ["--watertight", "--resolution", "40", "--threads", "1"]
     assert main(["mesh", str(run), *options]) == 3
-    assert "not a closed 2-manifold in frames 0, 1, 2 (3 of 3)" in capsys.readouterr().err
+    assert "not a closed 2-manifold in frames 0 to 2 (3 of 3)" in capsys.readouterr().err
 
 
 def test_a_textured_reconstruction_has_plain_meshes_too() -> None:

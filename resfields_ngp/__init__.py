@@ -10,4 +10,8 @@ says how.
 
 from __future__ import annotations
 
+from .kernel_cache import keep_kernels
+
+keep_kernels()
+
 __version__ = "0.1.0"

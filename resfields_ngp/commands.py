@@ -237,6 +237,11 @@ def _checked_capture(config: Config) -> Capture:
 def _opened(options: RunOptions, settings: Settings) -> tuple[RunFolder, Config]:
     """Returns a run and its settings, changed as the command line says."""
     run = RunFolder.open(options.run)
+    if foreign := [name for name in settings if name.startswith("sampling.")]:
+        raise UsageError(
+            f"{run.path}: a run of a capture has no {', '.join(foreign)}; --fps, --scale and "
+            "--sampling.* are for videos of fit video"
+        )
     if options.moved_capture is not None:
         run.move_capture(options.moved_capture)
     stored = apply_table(Config(), run.settings(), str(run.config_path))

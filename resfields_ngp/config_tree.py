@@ -98,8 +98,13 @@ def nested(dotted: Mapping[str, Any]) -> dict[str, Any]:
     return table
 
 
+_OTHER_NAMES = {"gpu": "cuda", "nvidia": "cuda"}
+"""What else users call a value."""
+
+
 def nearest(name: str, allowed: Sequence[str]) -> str:
     """Returns ``; did you mean "..."?`` for the most similar allowed name, or an empty text."""
+    name = _OTHER_NAMES.get(name.lower(), name)
     matches = difflib.get_close_matches(name.replace("-", "_"), allowed, n=1, cutoff=0.5)
     return f'; did you mean "{matches[0]}"?' if matches else ""
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import fast_simplification
 import numpy as np
 
 from .manifold import as_manifold
 from .mesh import Mesh
-
-PRESETS = {"20k": 20_000, "40k": 40_000, "100k": 100_000, "full": 0}
-"""Names of target counts; 0 keeps every triangle."""
 
 FEWEST = 100
 """The least target: below it nothing of a figure is left."""
@@ -21,22 +20,24 @@ _TOLERANCE = 1.02
 
 
 def parse_target(text: str) -> int:
-    """Returns the number of triangles that a preset or a number means; 0 keeps all.
+    """Returns the number of triangles that a text means: a number, thousands as k; 0 for full.
 
     Raises:
-        ValueError: It is neither a preset nor a whole number of at least `FEWEST`.
+        ValueError: It is none of these, or below `FEWEST`.
 
     >>> parse_target("40k"), parse_target("full"), parse_target("12000")
     (40000, 0, 12000)
     """
-    if text in PRESETS:
-        return PRESETS[text]
-    if not text.isdigit() or int(text) < FEWEST:
+    found = re.fullmatch(r"(\d+)(k?)", text.strip().lower())
+    count = int(found[1]) * (1000 if found[2] else 1) if found else 0
+    if text.strip().lower() == "full":
+        return 0
+    if count < FEWEST:
         raise ValueError(
-            f"meshing.target_faces is '{text}'; allowed: {', '.join(PRESETS)},"
-            f" or a number of triangles, {FEWEST} or more"
+            f"meshing.target_faces is '{text}'; allowed: full, or a number of triangles, "
+            f"{FEWEST} or more, such as 20k"
         )
-    return int(text)
+    return count
 
 
 def decimate(mesh: Mesh, target: int) -> Mesh:

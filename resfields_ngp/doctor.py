@@ -223,6 +223,8 @@ def _extras() -> Iterator[Finding]:
     """Yields the conveniences that are used where they are there."""
     yield _optional("tensorboard", "curves beside metrics.jsonl", "resfields-ngp[tensorboard]")
     yield _optional("libigl", "distances of meshes for fit sdf", "resfields-ngp[sdf]", "igl")
+    yield _optional("usd-core", "USD files of textured meshes", "resfields-ngp[usd]", "pxr")
+    yield _optional("DracoPy", "small GLB files", "resfields-ngp[draco]")
 
 
 def _optional(package: str, purpose: str, requirement: str, module: str = "") -> Finding:

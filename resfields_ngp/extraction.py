@@ -25,7 +25,7 @@ class MeshingConfig:
     resolution: int = 256
     """Cells along the model box's side, 16 to 1024; memory grows with its cube: 0.6 GB at 512."""
     target_faces: str = "full"
-    """Triangles left after decimation: 20k, 40k, 100k, a number of 100 or more, or full."""
+    """Triangles left after decimation: full, or a number of 100 or more, such as 20k."""
     watertight: bool = False
     """Refuse frames whose mesh is not a closed 2-manifold; sheets that touch are parted first."""
     tracking: Literal["none", "group"] = "none"

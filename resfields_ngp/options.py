@@ -172,9 +172,9 @@ class MeshOptions(RunOptions):
         Text, tyro.conf.arg(name="texture", metavar="none|uv", help_behavior_hint="")
     ] = None
     """uv: a texture for each frame, baked from the training cameras' images."""
-    target_faces: Annotated[
-        Text, tyro.conf.arg(metavar="20k|40k|100k|full|INT", help_behavior_hint="")
-    ] = None
+    target_faces: Annotated[Text, tyro.conf.arg(metavar="full|20k|INT", help_behavior_hint="")] = (
+        None
+    )
     """Triangles left of each mesh."""
     watertight: Flag = False
     """Refuse frames whose mesh is not a closed 2-manifold; sheets that touch are parted first."""

@@ -39,7 +39,14 @@ def test_full_keeps_every_triangle(target: int) -> None:
     assert decimate(mesh, target) is mesh
 
 
-@pytest.mark.parametrize("text", ["30k", "99", "-5", "1e4", "", "40 000"])
+@pytest.mark.parametrize(
+    ("text", "count"), [("20k", 20_000), ("5K", 5000), ("Full", 0), ("100", 100), ("1k", 1000)]
+)
+def test_targets_are_numbers_and_thousands(text: str, count: int) -> None:
+    assert parse_target(text) == count
+
+
+@pytest.mark.parametrize("text", ["99", "-5", "1e4", "", "40 000", "0k", "2.5k", "k"])
 def test_bad_targets_are_named(text: str) -> None:
-    with pytest.raises(ValueError, match=r"meshing.target_faces is .*allowed: 20k, 40k"):
+    with pytest.raises(ValueError, match=r"meshing.target_faces is .*allowed: full, or a number"):
         parse_target(text)

@@ -236,7 +236,7 @@ def test_a_capture_that_is_gone_is_an_error(run: Path, capsys) -> None:
     ("options", "code", "message"),
     [
         (["--texture", "vu"], 2, "uv"),
-        (["--target-faces", "30k"], 2, "allowed: 20k, 40k, 100k, full"),
+        (["--target-faces", "30x"], 2, "allowed: full, or a number of triangles"),
         (["--tracking", "flow"], 2, "group"),
         (["--texture", "uv", "--format", "fbx"], 2, "usd"),
         (["--format", "usd"], 3, "add --texture uv"),

@@ -35,16 +35,17 @@ def read_rgba(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
 
     Returns:
         (H, W, 3) uint8 RGB, not multiplied by alpha, and (H, W) uint8 alpha or None. Grey and
-        palette images become RGB.
+        palette images become RGB, 16 bits are rounded to 8.
 
     Raises:
-        CaptureError: It is absent, cut off, no image, or has more than 8 bits a channel.
+        CaptureError: It is absent, cut off, no image, or has floats for channels.
     """
     image = decode_image(path, cv2.IMREAD_UNCHANGED)
+    if image.dtype == np.uint16:
+        image = ((image.astype(np.uint32) + 128) // 257).astype(np.uint8)
     if image.dtype != np.uint8:
         raise CaptureError(
-            f"{path}: {8 * image.dtype.itemsize} bits a channel; allowed: 8-bit RGB or RGBA, "
-            "convert it"
+            f"{path}: channels are {image.dtype}; allowed: RGB or RGBA of 8 or 16 bits, convert it"
         )
     if image.ndim == 2:
         return cv2.cvtColor(image, cv2.COLOR_GRAY2RGB), None

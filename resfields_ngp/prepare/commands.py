@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from .. import stages
 from ..config_tree import apply_table, nested
 from ..interruption import stop_on_signals
+from ..options import UsageError
 from ..progress import counting
 from .capture import Working
 from .capture import prepare_meshes as render_capture
@@ -51,7 +52,14 @@ def prepare_video(options: PrepareVideoOptions, settings: Settings) -> int:
 
 
 def _prepared(stage: Stage, config: Tree, options: PrepareOptions, settings: Settings) -> int:
-    """Runs a stage with progress and a polite stop; returns the exit code."""
+    """Runs a stage with progress and a polite stop; returns the exit code.
+
+    Raises:
+        UsageError: A rig is given, and settings of the ring that it replaces.
+    """
+    of_ring = [name for name in settings if name.startswith("rig.") and name != "rig.path"]
+    if settings.get("rig.path") and of_ring:
+        raise UsageError(f"--rig brings cameras of its own; leave out {', '.join(of_ring)}")
     config = apply_table(config, nested(settings), "command line")
     with stop_on_signals() as stop:
         n_workers = count_workers(options.workers)

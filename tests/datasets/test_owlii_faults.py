@@ -84,12 +84,6 @@ def test_masks_of_another_size_are_refused(root):
     assert "000000.png: 12 x 10 pixels; its camera's images are 24 x 18" in refusal(root)
 
 
-def test_sixteen_bits_are_refused(root):
-    deep = np.zeros((HEIGHT, WIDTH, 3), np.uint16)
-    write_image(root / "cam_train_0" / "rgb" / "000001.png", deep)
-    assert "000001.png: 16 bits a channel; allowed: 8-bit RGB or RGBA" in refusal(root)
-
-
 def test_eight_bit_depth_is_refused(root):
     path = root / "cam_train_0" / "depth" / "000001.png"
     write_image(path, np.zeros((HEIGHT, WIDTH), np.uint8))

@@ -18,7 +18,8 @@ from resfields_ngp.clouds import read_cloud
 from resfields_ngp.datasets import CaptureConfig, load_capture
 from resfields_ngp.prepare import capture as capture_module
 
-SMALL = ["--size", "40", "--views", "2", "--clouds.points", "300", "--workers", "1"]
+BRIEF = ["--clouds.points", "300", "--workers", "1"]
+SMALL = ["--size", "40", "--views", "2", *BRIEF]
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +46,7 @@ def _digest(folder: Path) -> dict[str, str]:
 
 def _refusal(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
     capsys.readouterr()
-    code = main([*arguments, *SMALL])
+    code = main([*arguments, *(BRIEF if "--rig" in arguments else SMALL)])
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 1, lines
     return code, lines[0]
@@ -163,7 +164,7 @@ def test_a_folder_of_something_else_is_left_alone(raw: Path, tmp_path: Path, cap
 def test_a_capture_renders_again_with_its_own_cameras(raw: Path, prepared: Path, tmp_path: Path):
     for rig in (prepared, prepared / "rig.json"):
         out = tmp_path / rig.name
-        arguments = ["prepare", "owlii", str(raw), "--out", str(out), "--rig", str(rig), *SMALL]
+        arguments = ["prepare", "owlii", str(raw), "--out", str(out), "--rig", str(rig), *BRIEF]
         assert main(arguments) == 0
         for channel in ("rgb", "mask"):
             for path in prepared.glob(f"*/{channel}/*.png"):
@@ -188,7 +189,7 @@ def test_a_run_goes_on_only_with_the_cameras_it_began_with(
     rig, out = tmp_path / "rig.json", tmp_path / "out"
     rig.write_bytes((prepared / "rig.json").read_bytes())
     arguments = ["prepare", "owlii", str(raw), "--out", str(out), "--rig", str(rig)]
-    assert main([*arguments, *SMALL]) == 0
+    assert main([*arguments, *BRIEF]) == 0
     table = json.loads(rig.read_text())
     table["cameras"]["cam_train_0"]["width"] += 1
     rig.write_text(json.dumps(table))
@@ -260,6 +261,7 @@ def test_bad_sequences(damage: str, code: int, said: str, raw: Path, tmp_path: P
         (["--lighting", "lambret"], 2, 'did you mean "lambert"'),
         (["--frames", "7:"], 3, "out of range"),
         (["--rig", "nowhere.json"], 3, "no such rig"),
+        (["--rig", "nowhere.json", "--size", "40"], 2, "leave out rig.size"),
         (["--unit", "1"], 3, "depth images reach"),
         (["--training.steps", "3"], 2, "prepare owlii takes no --training.steps"),
         (["--ring", "3"], 2, "unknown option"),

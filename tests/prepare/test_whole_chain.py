@@ -15,7 +15,8 @@ from resfields_ngp.datasets import CaptureConfig, load_capture
 from resfields_ngp.textured_files import read_textured, with_vertex_colours
 
 N_FRAMES = 2
-PREPARE = ["--size", "48", "--views", "6", "--samples", "1", "--workers", "1"]
+BRIEF = ["--samples", "1", "--workers", "1"]
+PREPARE = ["--size", "48", "--views", "6", *BRIEF]
 PREPARE += ["--clouds.points", "200"]
 TRAIN = ["--steps", "150", "--threads", "1", "--training.samples-per-batch", "2048"]
 TRAIN += ["--losses.mask", "0.2", "--resolution", "32"]  # in so few steps the masks teach most
@@ -34,7 +35,7 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ["prepare", "owlii", str(raw), "--out", str(capture), *PREPARE],
         ["reconstruct", str(capture), "--out", str(run), *TRAIN],
         ["mesh", str(run), *EXPORT],
-        ["prepare", "owlii", str(run / "textured"), "--out", str(again), *PREPARE]
+        ["prepare", "owlii", str(run / "textured"), "--out", str(again), *BRIEF]
         + ["--rig", str(capture)],
         ["eval", str(run), "--roundtrip", "--threads", "1"],
     ):

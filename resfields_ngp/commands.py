@@ -6,6 +6,7 @@ import dataclasses
 import json
 import shutil
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,9 +47,14 @@ def reconstruct(options: ReconstructOptions, settings: Settings) -> int:
 
     Frames without a surface are an error, told once everything else is done.
     """
+    config = _training_config(options, settings)
+    with _reserved(options, config):
+        return _reconstructed(config, options, settings)
+
+
+def _reconstructed(config: Config, options: ReconstructOptions, settings: Settings) -> int:
     from .meshing import MeshingError
 
-    config = _training_config(options, settings)
     capture = _checked_capture(config)
     inspection = stages.inspected(config, capture)
     run = RunFolder.create(options.out, to_table(config), options.resume, options.overwrite)
@@ -73,9 +79,15 @@ def reconstruct(options: ReconstructOptions, settings: Settings) -> int:
 def train(options: TrainOptions, settings: Settings) -> int:
     """Fits a capture."""
     config = _training_config(options, settings)
-    capture = _checked_capture(config)
-    run = RunFolder.create(options.out, to_table(config), options.resume, options.overwrite)
-    return stages.train(config, capture, run, options.resume)[0]
+    with _reserved(options, config):
+        capture = _checked_capture(config)
+        run = RunFolder.create(options.out, to_table(config), options.resume, options.overwrite)
+        return stages.train(config, capture, run, options.resume)[0]
+
+
+def _reserved(options: TrainOptions, config: Config) -> AbstractContextManager[None]:
+    """Returns what checks and keeps the run folder before anything takes time."""
+    return RunFolder.reserved(options.out, to_table(config), options.resume, options.overwrite)
 
 
 def mesh(options: MeshOptions, settings: Settings) -> int:

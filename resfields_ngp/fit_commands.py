@@ -28,15 +28,17 @@ def fit(options: FitOptions, settings: Settings) -> int:
 
     kind = task_kind(options.task)
     config = _config(kind, options, settings)
-    use_threads(config.training.threads)
-    backend = open_backend(config.training.backend, config.training.device)
-    task = kind.open(config, backend)
-    run = RunFolder.create(options.out, to_table(config), options.resume, options.overwrite)
-    code = stages.fit(config.training, task, run, options.resume)
-    if code:
-        return code
-    with counting("results") as report:
-        lines = task.deliver(run, report)
+    use_of_folder = (options.out, to_table(config), options.resume, options.overwrite)
+    with RunFolder.reserved(*use_of_folder):
+        use_threads(config.training.threads)
+        backend = open_backend(config.training.backend, config.training.device)
+        task = kind.open(config, backend)
+        run = RunFolder.create(*use_of_folder)
+        code = stages.fit(config.training, task, run, options.resume)
+        if code:
+            return code
+        with counting("results") as report:
+            lines = task.deliver(run, report)
     for line in lines:
         stages.say(line)
     return 0

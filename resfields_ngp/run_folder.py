@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import json
 import os
@@ -9,7 +10,7 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from torch import Tensor
 from . import __version__
 from .checkpoint import latest_checkpoint, save_checkpoint
 from .config_tree import differing_keys
+from .locking import Locked, held
 from .writing import write_whole
 
 FREE_TO_CHANGE = (
@@ -101,10 +103,9 @@ class RunFolder:
             OSError: It cannot be written.
         """
         run = RunFolder(Path(path))
-        if run.path.exists() and not run.path.is_dir():
-            raise RunFolderError(f"{run.path}: a file is there; choose another --out")
-        if run.path.is_dir() and any(run.path.iterdir()):
-            run._take_up_used(settings, resume, overwrite)
+        run._check_use(settings, resume, overwrite)
+        if overwrite and run.path.is_dir():
+            run._clear()
         try:
             run.checkpoints.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -114,6 +115,27 @@ class RunFolder:
         write_whole(run.config_path, json.dumps(settings, indent=1).encode())
         write_whole(run.path / "env.json", json.dumps(environment(), indent=1).encode())
         return run
+
+    @staticmethod
+    @contextlib.contextmanager
+    def reserved(
+        path: str | os.PathLike[str],
+        settings: Mapping[str, Any],
+        resume: bool = False,
+        overwrite: bool = False,
+    ) -> Iterator[None]:
+        """Says at once what `create` would refuse, and keeps other programs out meanwhile.
+
+        Raises:
+            RunFolderError: See `create`; or another program works there.
+        """
+        run = RunFolder(Path(path))
+        run._check_use(settings, resume, overwrite)
+        try:
+            with held(run.path):
+                yield
+        except Locked as error:
+            raise RunFolderError(f"{error}; wait for it, or choose another --out") from None
 
     def settings(self) -> dict[str, Any]:
         """Returns the table in ``config.json``.
@@ -195,17 +217,19 @@ class RunFolder:
         found = self.latest_checkpoint()
         return f"step {found[1]['step']}" if found else ""
 
-    def _take_up_used(self, settings: Mapping[str, Any], resume: bool, overwrite: bool) -> None:
-        """Checks that a folder with something in it may be used, and clears it where asked."""
+    def _check_use(self, settings: Mapping[str, Any], resume: bool, overwrite: bool) -> None:
+        """Checks that a folder is free, or may be taken up or cleared."""
+        if self.path.exists() and not self.path.is_dir():
+            raise RunFolderError(f"{self.path}: a file is there; choose another --out")
+        if not self.path.is_dir() or not any(self.path.iterdir()):
+            return
         if not self.config_path.is_file():
             raise RunFolderError(
                 f"{self.path}: not empty and not a run folder; choose another --out"
             )
-        if overwrite:
-            self._clear()
-        elif resume:
+        if resume and not overwrite:
             check_same_settings(self.settings(), settings, self.config_path)
-        else:
+        elif not overwrite:
             raise RunFolderError(
                 f"{self.path}: already used; pass --resume to go on with that run,"
                 " --overwrite to delete it, or another --out"

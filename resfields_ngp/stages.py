@@ -75,6 +75,7 @@ def train(
     """
     from .reconstruction import train
 
+    _say_what_begins(run, resume)
     return _watched(run, lambda report, stop: train(config, capture, run, report, resume, stop))
 
 
@@ -83,9 +84,15 @@ def fit(config: ScheduleConfig, task: Task, run: RunFolder, resume: bool) -> int
     from .trainer import Trainer
     from .training import train_task
 
+    _say_what_begins(run, resume)
     trainer = Trainer(config, task)
     train = partial(train_task, trainer, run)
     return _watched(run, lambda report, stop: train(report, resume, stop))[0]
+
+
+def _say_what_begins(run: RunFolder, resume: bool) -> None:
+    if resume and not any(run.checkpoints.iterdir()):
+        say(f"nothing to resume in {run.path}: training begins")
 
 
 def _watched(

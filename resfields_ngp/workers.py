@@ -28,6 +28,8 @@ Writing = Callable[["Reconstruction"], FrameWriter]
 
 WORKER_MEMORY = 3 << 29
 """Bytes of RAM that a worker is reckoned to need: 1.2 GB for 100 frames of 512 x 512."""
+JOBS_EACH = 3
+"""Frames that a worker must have to do: it takes as long as two of them to start."""
 GPU_WORKERS, GPU_MEMORY = 4, 5 << 29
 """Most processes that share a GPU, and bytes that each is reckoned to need there."""
 
@@ -70,7 +72,7 @@ def count_workers(config: Config, n_jobs: int) -> int:
     if config.training.device == "cuda":
         free = torch.cuda.mem_get_info()[0]
         most = min(most, GPU_WORKERS, free // GPU_MEMORY)
-    return max(1, min(most, n_jobs, _available_memory() // WORKER_MEMORY))
+    return max(1, min(most, n_jobs // JOBS_EACH, _available_memory() // WORKER_MEMORY))
 
 
 def _count_cores() -> int:

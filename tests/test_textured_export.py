@@ -187,7 +187,8 @@ def test_names_may_have_dots(run: Path) -> None:
 
 
 @pytest.mark.slow
-def test_workers_make_the_same_as_one_process(run: Path) -> None:
+def test_workers_make_the_same_as_one_process(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "JOBS_EACH", 1)
     texture = run / "textured" / "figure_00000003.png"
     alone = texture.read_bytes()
     shutil.rmtree(run / "textured")

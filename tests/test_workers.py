@@ -16,7 +16,14 @@ from resfields_ngp import workers
 from resfields_ngp.cli import main
 from resfields_ngp.config import Config
 from resfields_ngp.datasets.synthetic_capture import SyntheticConfig, write_synthetic
-from resfields_ngp.workers import GPU_MEMORY, GPU_WORKERS, WORKER_MEMORY, Export, count_workers
+from resfields_ngp.workers import (
+    GPU_MEMORY,
+    GPU_WORKERS,
+    JOBS_EACH,
+    WORKER_MEMORY,
+    Export,
+    count_workers,
+)
 
 GIB = 1 << 30
 
@@ -38,8 +45,8 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_cores_jobs_and_a_gpu_bound_the_workers():
     assert count_workers(on("cpu"), 100) == 12
     assert count_workers(on("cpu", threads=3), 100) == 3
-    assert count_workers(on("cpu"), 5) == 5
-    assert count_workers(on("cpu"), 0) == 1
+    assert count_workers(on("cpu"), 5 * JOBS_EACH + 1) == 5
+    assert count_workers(on("cpu"), JOBS_EACH) == count_workers(on("cpu"), 0) == 1
     assert count_workers(on("cuda"), 100) == GPU_WORKERS
     assert count_workers(on("cuda", threads=1), 100) == 1
 
@@ -88,6 +95,7 @@ def test_workers_mesh_as_one_process_does(tmp_path: Path, monkeypatch: pytest.Mo
         return real(jobs, export, n_workers)
 
     monkeypatch.setattr(workers, "made_by_workers", counted)
+    monkeypatch.setattr(workers, "JOBS_EACH", 1)
     config = SyntheticConfig(n_frames=3, n_cameras=4, size=48, n_points=500)
     capture = write_synthetic(config, tmp_path / "figure")
     run = str(tmp_path / "run")

@@ -74,7 +74,7 @@ def _shared(
     from .workers import Export, made
 
     writing = partial(_plain_writer, run=run, config=settings.meshing)
-    return made(plan.jobs, reconstruction, Export.of(reconstruction, run, settings, writing))
+    return made(plan.jobs, reconstruction, Export(run, settings, writing))
 
 
 def _plain_writer(reconstruction: Reconstruction, run: Path, config: MeshingConfig) -> _PlainWriter:

@@ -107,7 +107,7 @@ def export_textured(
     paths = texturing.names.paths
     plan = Plan.of(frames, reconstruction.frame_numbers, config.meshing, manifest, paths)
     writing = partial(textured_writer, texturing=texturing)
-    export = Export.of(reconstruction, run, config, writing)
+    export = Export(run, config, writing)
     faults = plan.carry_out(made(plan.jobs, reconstruction, export), manifest, report)
     failed = {each.number for each in faults}
     done = [number for number in numbers if number not in failed]

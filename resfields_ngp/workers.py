@@ -1,4 +1,9 @@
-"""Frames meshed by several processes, each with the run opened for itself."""
+"""Frames meshed by several processes, each with the run opened for itself.
+
+They compute on the CPU, whatever the run was trained on. Most of a mesh is work of one core: four
+processes that shared an H100 took five seconds a mesh each, two that shared a core without a GPU
+3.3.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +14,10 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import torch
 
 from .config import Config
 from .extraction import MeshingConfig
@@ -30,8 +33,6 @@ WORKER_MEMORY = 3 << 29
 """Bytes of RAM that a worker is reckoned to need: 1.2 GB for 100 frames of 512 x 512."""
 JOBS_EACH = 3
 """Frames that a worker must have to do: it takes as long as two of them to start."""
-GPU_WORKERS, GPU_MEMORY = 4, 5 << 29
-"""Most processes that share a GPU, and bytes that each is reckoned to need there."""
 
 
 @dataclass(frozen=True)
@@ -44,13 +45,6 @@ class Export:
     """All settings."""
     writing: Writing
     """What writes the meshes."""
-
-    @staticmethod
-    def of(reconstruction: Reconstruction, run: Path, config: Config, writing: Writing) -> Export:
-        """Returns the export of what was opened: workers choose no other device or backend."""
-        backend = reconstruction.field.backend
-        training = replace(config.training, device=backend.device.type, backend=backend.name)
-        return Export(run, replace(config, training=training), writing)
 
 
 def made(
@@ -67,11 +61,8 @@ def made(
 
 
 def count_workers(config: Config, n_jobs: int) -> int:
-    """Returns how many processes to use: as cores, memory and jobs allow, and what a GPU holds."""
+    """Returns how many processes to use: as cores, memory and jobs allow."""
     most = config.training.threads or _count_cores()
-    if config.training.device == "cuda":
-        free = torch.cuda.mem_get_info()[0]
-        most = min(most, GPU_WORKERS, free // GPU_MEMORY)
     return max(1, min(most, n_jobs // JOBS_EACH, _available_memory() // WORKER_MEMORY))
 
 
@@ -141,8 +132,9 @@ def _open(export: Export) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     use_threads(1)
     _Opened.meshing = export.config.meshing
-    training = export.config.training
-    _Opened.reconstruction = load_reconstruction(export.run, training.device, training.backend)
+    is_reference = export.config.training.backend == "reference"
+    backend = "reference" if is_reference else "cpu"
+    _Opened.reconstruction = load_reconstruction(export.run, "cpu", backend)
     _Opened.writer = export.writing(_Opened.reconstruction)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from .cameras import Cameras
 from .carving import Silhouette, carve, make_silhouette
-from .datasets.base import Capture, CaptureError
+from .datasets.base import Capture, CaptureError, View
 
 _RESOLUTION = 64
 _FLIP_Y_AND_Z = np.diag([1.0, -1.0, -1.0, 1.0])
@@ -76,13 +76,17 @@ _MISTAKES = (
 
 def check_not_inverted(capture: Capture) -> None:
     """Raises `CaptureError` where the first frame's masks are holes in a full foreground."""
-    masks = [view.masks[0] for view in capture.views if view.masks is not None]
-    if masks and all(_fills_border(mask) for mask in masks):
+    seen = [_fills_border(view, 0) for view in capture.views if view.masks is not None]
+    if seen and all(seen):
         number = capture.frame_numbers[0]
         raise CaptureError(f"{capture.name}: frame {number}: {_INVERTED_MASKS.message}")
 
 
-def _fills_border(mask: np.ndarray) -> bool:
+def _fills_border(view: View, frame: int) -> bool:
+    """Returns whether a mask fills the border of its image; what is unseen there goes with it."""
+    assert view.masks is not None
+    mask, unseen = view.masks[frame], view.unseen_at(frame)
+    mask = mask if unseen is None else mask | unseen
     border = np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]])
     return bool(border.mean() > 0.9 and 0.4 < mask.mean() < 1.0)
 
@@ -100,7 +104,8 @@ def explain_empty(capture: Capture, frame: int, closing: float = 0.0) -> str:
     blank = ", ".join(name for name, mask in masks.items() if not mask.any())
     if blank:
         return f"{head}the mask of {blank} has no foreground: mend it or leave it out"
-    is_full = float(np.mean([_fills_border(mask) for mask in masks.values()])) > 0.5
+    masked = [view for view in capture.views if view.masks is not None]
+    is_full = float(np.mean([_fills_border(view, frame) for view in masked])) > 0.5
     for mistake in _MISTAKES:
         if is_full or not mistake.needs_full_border:
             silhouettes = _undo(mistake, capture, frame, closing)
@@ -125,8 +130,10 @@ def _undo(mistake: _Mistake, capture: Capture, frame: int, closing: float) -> li
                 view.cameras.width,
                 view.cameras.height,
             )
-            mask = np.ascontiguousarray(mistake.mask(view.masks[frame]))
-            silhouettes.append(make_silhouette(mask, cameras, 0, closing))
+            mask, unseen = mistake.mask(view.masks[frame]), view.unseen_at(frame)
+            # Of a mirrored image as well: lenses are much the same left and right.
+            mask = np.ascontiguousarray(mask if unseen is None else mask & ~unseen)
+            silhouettes.append(make_silhouette(mask, cameras, 0, closing, unseen=unseen))
     return silhouettes
 
 

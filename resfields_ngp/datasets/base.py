@@ -53,6 +53,29 @@ class View:
     doubts: np.ndarray | None = None
     """(n_frames, H, W) bool, True off the mask where it may be wrong: neither subject nor
     background; None where every mask is trusted."""
+    unseen: np.ndarray | None = None
+    """(n_frames, H, W) bool, True where a straightened image shows nothing that its lens saw: as
+    little is known there as outside the picture; None where all is seen. Masks are False there."""
+
+    @property
+    def untrusted(self) -> np.ndarray | None:
+        """(n_frames, H, W) bool, what neither images nor masks tell of; None where all is told."""
+        if self.doubts is None or self.unseen is None:
+            return self.unseen if self.doubts is None else self.doubts
+        return self.doubts | self.unseen
+
+    def unseen_at(self, frame: int) -> np.ndarray | None:
+        """Returns (H, W) bool where a frame's image shows nothing; None where all is seen."""
+        return None if self.unseen is None else self.unseen[frame]
+
+    def blanked(self, picture: np.ndarray, frame: int) -> np.ndarray:
+        """Returns a picture (H, W, ...), with 0 where the frame's image shows nothing."""
+        unseen = self.unseen_at(frame)
+        if unseen is None:
+            return picture
+        blanked = picture.copy()
+        blanked[unseen] = 0
+        return blanked
 
 
 @dataclass(frozen=True)

@@ -218,6 +218,21 @@ def test_a_view_must_have_every_time(root):
     assert 'camera "cam_train_2" has 0 images at time 1 and 1 at others' in message
 
 
+def test_what_straightened_images_do_not_show_is_marked(root):
+    write(root, [each | {"k1": 0.5} for each in entries()])
+    capture = load(root / "transforms.json", use_depth=True)
+    for view in (*capture.views, capture.test_view):
+        assert view.unseen.shape == view.masks.shape and 0.02 < view.unseen.mean() < 0.5
+        unseen = view.unseen
+        assert not view.images[unseen].any() and not view.masks[unseen].any()
+        assert not view.depths[unseen].any()
+        assert np.array_equal(view.untrusted, unseen)
+    # One lens, one map; but the held-out camera zooms.
+    assert capture.views[0].unseen.strides[0] == 0 and capture.test_view.unseen.strides[0] > 0
+    write(root, entries())
+    assert all(view.unseen is None for view in load(root / "transforms.json").views)
+
+
 def test_depths_become_distances_along_the_ray(root):
     view = load(root / "transforms.json", use_depth=True).views[0]
     depth = tiny_images(1)[2][2, 5, 20]

@@ -54,7 +54,7 @@ class DevicePixels:
         self.n_views = len(views)
         self.has_masks = all(view.masks is not None for view in views)
         self.has_depth = use_depth and all(view.depths is not None for view in views)
-        self._model_per_depth = 1.0 / (capture.depth_scale * space.scale)
+        self._model_per_depth = capture.depth_scale / space.scale
         widths = [view.images.shape[2] for view in views]
         sizes = [view.images.shape[1] * view.images.shape[2] for view in views]
         self._widths = torch.tensor(widths, device=device)

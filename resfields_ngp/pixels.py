@@ -29,7 +29,7 @@ class PixelSource:
         self.views, self.space = views, space
         self.has_masks = all(view.masks is not None for view in views)
         self.has_depth = use_depth and all(view.depths is not None for view in views)
-        self._model_per_depth = 1.0 / (capture.depth_scale * space.scale)
+        self._model_per_depth = capture.depth_scale / space.scale
         self._untrusted = [view.untrusted for view in views]
         self._has_untrusted = any(each is not None for each in self._untrusted)
         self._boxes = [bounding_boxes(view) for view in views]

@@ -27,7 +27,7 @@ def noisy_capture(has_masks: bool = True) -> Capture:
         depths = random.integers(1, 60000, view.images.shape[:3], dtype=np.uint16)
         masks = view.masks if has_masks else None
         views.append(replace(view, images=images, masks=masks, depths=depths))
-    return replace(capture, views=tuple(views), depth_scale=500.0)
+    return replace(capture, views=tuple(views), depth_scale=0.002)
 
 
 BUDGETS = {"resident": 1 << 40, "streamed": 0}
@@ -83,7 +83,7 @@ def test_rays_hit_the_pixels_whose_colours_they_carry(has_masks: bool):
         colours = view.images[frame, lines, columns] / 255.0
         masks = view.masks[frame, lines, columns] if has_masks else np.ones(len(rows))
         assert np.allclose(batch.rgbs[rows], colours * masks[:, None], atol=1e-6)
-        world_units = view.depths[frame, lines, columns] / capture.depth_scale
+        world_units = view.depths[frame, lines, columns] * capture.depth_scale
         assert np.allclose(batch.depths[rows], world_units / ball_space().scale * masks, rtol=1e-5)
         if has_masks:
             assert np.array_equal(batch.masks[rows], masks)

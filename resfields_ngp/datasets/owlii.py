@@ -2,7 +2,8 @@
 
     ROOT/<camera>/rgb/*.png              8-bit RGB, or RGBA: alpha is the mask without mask/
     ROOT/<camera>/mask/*.png             optional; any value above 0 is the subject
-    ROOT/<camera>/depth/*.png            optional; uint16, 1000 times the distance along the ray
+    ROOT/<camera>/depth/*.png            optional; uint16, distance along the ray in steps of
+                                         ``capture.depth_scale``, thousandths by default
     ROOT/<camera>/cameras_sphere.npz     world_mat_<i>, scale_mat_<i>: 4x4, one a frame
     ROOT/<camera>/seen.png               optional; 0 where straightened images show nothing
     ROOT/cloud/*.ply, ROOT/aabb.txt      optional; points and box in the normalised space
@@ -60,6 +61,7 @@ def load_owlii(config: CaptureConfig) -> Capture:
         world_from_normalised=common_scale_mat(files.values()),
         bounds=read_bounds(root / "aabb.txt"),
         clouds=clouds,
+        depth_scale=config.depth_scale,
         warnings=(
             *check_masks(views, held_out, frames, str(root)),
             *_misnumbered(root, list(files)),

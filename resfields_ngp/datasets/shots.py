@@ -109,7 +109,10 @@ def _read_shot_mask(
 
 
 def _read_shot_depth(shot: Shot, lens: Lens, width: int, height: int) -> np.ndarray:
-    """Returns (H, W) uint16 distances along the ray; the file's are along the optical axis."""
+    """Returns (H, W) uint16 distances along the ray; the file's are along the optical axis.
+
+    What is then beyond 16 bits is unknown.
+    """
     if "depth_file_path" not in shot.fields:
         raise CaptureError(f"{shot.where}: no depth_file_path; use_depth needs one in each frame")
     path = shot.folder / shot.fields["depth_file_path"]
@@ -121,7 +124,7 @@ def _read_shot_depth(shot: Shot, lens: Lens, width: int, height: int) -> np.ndar
         1.0, np.hypot(inverse[0, 0] * columns + inverse[0, 2], inverse[1, 1] * rows + inverse[1, 2])
     )
     along_rays = np.round(lens.undistort(depth, smooth=False) * lengths)
-    return np.minimum(along_rays, np.iinfo(np.uint16).max).astype(np.uint16)
+    return np.where(along_rays > np.iinfo(np.uint16).max, 0, along_rays).astype(np.uint16)
 
 
 def _stacked(maps: Sequence[np.ndarray | None], height: int, width: int) -> np.ndarray | None:

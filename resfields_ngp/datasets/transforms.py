@@ -4,7 +4,7 @@ The file, or its frames one by one, give ``fl_x, fl_y, cx, cy, w, h`` or ``camer
 ``k1..p2`` (see `lenses`). A frame has ``file_path`` (D-NeRF leaves out ``.png``), ``time`` (also
 ``frame_time``, ``timestamp``, ``timestep``, ``frame_index``; any unit), ``transform_matrix``
 (camera to world, OpenGL axes), and perhaps ``mask_path``, ``camera`` and ``depth_file_path``
-(along the optical axis).
+(along the optical axis, in steps of ``capture.depth_scale``).
 
 Distinct times, sorted, are the capture's frames; without any time all images show one moment.
 The images of one camera make a view: by their ``camera`` (also ``camera_name``, ``camera_label``,
@@ -65,6 +65,7 @@ def load_transforms(config: CaptureConfig) -> Capture:
         frame_numbers=tuple(frames),
         world_from_normalised=world,
         bounds=bounds,
+        depth_scale=config.depth_scale,
         warnings=(*check_masks(trained, held_out, frames, str(path)), *notes),
     )
 

@@ -42,6 +42,12 @@ class Silhouette:
     """(H, W) uint8, above 0 where the image shows nothing, which counts as beyond its border; None
     where all of it is seen."""
 
+    @property
+    def shown(self) -> np.ndarray:
+        """(H, W) bool, True on the subject as far as the image shows it."""
+        on_subject = self.slopes < 0
+        return on_subject if self.unseen is None else on_subject & (self.unseen == 0)
+
     def distances(
         self,
         homogeneous: Sequence[np.ndarray],  # x * depth, y * depth, depth: each (A, B...) float32

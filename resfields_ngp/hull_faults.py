@@ -164,7 +164,7 @@ def _seen_box(silhouettes: list[Silhouette]) -> np.ndarray:
     centre = _meeting_point(silhouettes)
     widths = [
         abs(silhouette.projection[2] @ np.append(centre, 1.0))
-        * np.ptp(np.argwhere(silhouette.slopes < 0), axis=0).max()
+        * np.ptp(np.argwhere(silhouette.shown), axis=0).max()
         / _focal_length(silhouette)
         for silhouette in silhouettes
     ]
@@ -193,14 +193,14 @@ def _covers(silhouette: Silhouette, points: np.ndarray, size: float) -> bool:
     empty[rows[inside].astype(int), columns[inside].astype(int)] = 0
     reach = 1.0 + _focal_length(silhouette) * size / np.median(depths[ahead])
     near = cv2.distanceTransform(empty, cv2.DIST_L2, cv2.DIST_MASK_5) < reach
-    return bool(near[silhouette.slopes < 0].mean() > 0.5)
+    return bool(near[silhouette.shown].mean() > 0.5)
 
 
 def _meeting_point(silhouettes: list[Silhouette]) -> np.ndarray:
     """Returns the world point (3,) where the rays through the masks' centres (nearly) meet."""
     rows = []
     for silhouette in silhouettes:
-        y, x = np.argwhere(silhouette.slopes < 0).mean(axis=0) + 0.5
+        y, x = np.argwhere(silhouette.shown).mean(axis=0) + 0.5
         rows += [
             silhouette.projection[0] - x * silhouette.projection[2],
             silhouette.projection[1] - y * silhouette.projection[2],

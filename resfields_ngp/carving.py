@@ -36,8 +36,17 @@ class Silhouette:
     tangent: float
     """What a pixel measures at depth one, at its smallest: in the image's corners."""
     is_cut: bool
-    """True where the mask reaches the image's border (or is empty): what lies beyond the border is
+    """True where the mask reaches the border of what is seen (or is empty): what lies beyond it is
     then unknown. A subject that is wholly in view leaves nothing beyond it."""
+    unseen: np.ndarray | None = None
+    """(H, W) uint8, above 0 where the image shows nothing, which counts as beyond its border; None
+    where all of it is seen."""
+
+    @property
+    def shown(self) -> np.ndarray:
+        """(H, W) bool, True on the subject as far as the image shows it."""
+        on_subject = self.slopes < 0
+        return on_subject if self.unseen is None else on_subject & (self.unseen == 0)
 
     def distances(
         self,
@@ -52,18 +61,7 @@ class Silhouette:
         x = (homogeneous[0] * inverse - 0.5).reshape(shape[0], -1)
         y = (homogeneous[1] * inverse - 0.5).reshape(shape[0], -1)
         columns, rows = np.clip(x, -2, width + 1), np.clip(y, -2, height + 1)
-        replicate, strips = cv2.BORDER_REPLICATE, range(0, x.shape[1], _WIDEST)
-        sampled = [
-            cv2.remap(
-                self.slopes,
-                columns[:, at : at + _WIDEST],
-                rows[:, at : at + _WIDEST],
-                cv2.INTER_LINEAR,
-                borderMode=replicate,
-            )
-            for at in strips
-        ]
-        sampled = np.concatenate(sampled, axis=1)
+        sampled = _sampled(self.slopes, columns, rows)
         # Far beside the image the border's own distance says little, above all at small depths.
         beside = self.tangent * np.hypot(x - columns, y - rows)
         sampled = np.where(beside > 0, np.hypot(sampled, beside), sampled)
@@ -71,8 +69,23 @@ class Silhouette:
         if self.is_cut:
             inside = (columns >= -0.5) & (columns <= width - 0.5)
             inside &= (rows >= -0.5) & (rows <= height - 0.5)
+            if self.unseen is not None:
+                inside &= _sampled(self.unseen, columns, rows, cv2.INTER_NEAREST) == 0
             is_known = is_ahead & inside.reshape(shape)
         return np.where(is_known, sampled.reshape(shape) * depths, _UNKNOWN)
+
+
+def _sampled(
+    image: np.ndarray,  # (H, W)
+    columns: np.ndarray,  # (A, B) float32
+    rows: np.ndarray,  # (A, B) float32
+    kind: int = cv2.INTER_LINEAR,
+) -> np.ndarray:  # (A, B)
+    """Looks an image up at places given as indices, beyond its border at the nearest pixel."""
+    replicate, strips = cv2.BORDER_REPLICATE, range(0, columns.shape[1], _WIDEST)
+    parts = [(columns[:, at : at + _WIDEST], rows[:, at : at + _WIDEST]) for at in strips]
+    found = [cv2.remap(image, x, y, kind, borderMode=replicate) for x, y in parts]
+    return np.concatenate(found, axis=1)
 
 
 def make_silhouette(
@@ -81,6 +94,7 @@ def make_silhouette(
     frame: int,
     closing: float = 0.0,
     slack: float = 0.0,
+    unseen: np.ndarray | None = None,  # (H, W) bool
 ) -> Silhouette:
     """Returns the silhouette of a mask.
 
@@ -91,26 +105,36 @@ def make_silhouette(
         closing: Gaps and holes up to twice this radius are closed first; a fraction of the image's
             longer side.
         slack: Pixels by which the outline is then moved outwards.
+        unseen: Where the image shows nothing; None where all of it is seen.
     """
-    pixels = mask_distances(close_mask(mask, closing)) - np.float32(slack)
+    pixels = mask_distances(close_mask(mask, closing), unseen) - np.float32(slack)
     tangents = _tangents_per_pixel(cameras, frame)
     return Silhouette(
         slopes=pixels * tangents,
         projection=cameras.projection(frame),
         tangent=float(tangents.min()),
-        is_cut=touches_border(mask) or not mask.any(),
+        is_cut=touches_border(mask, unseen) or not mask.any(),
+        unseen=None if unseen is None else unseen.astype(np.uint8),
     )
 
 
 def mask_distances(
     mask: np.ndarray,  # (H, W) bool
+    unseen: np.ndarray | None = None,  # (H, W) bool
 ) -> np.ndarray:
-    """Returns (H, W) float32 pixels to the outline of a mask, negative on the subject."""
-    solid = np.ascontiguousarray(mask, bool).view(np.uint8)
+    """Returns (H, W) float32 pixels to the outline of a mask, negative on the subject.
+
+    Where it meets what is unseen there is no outline, as there is none at the picture's border;
+    unseen pixels themselves go with what is nearest, subject or background.
+    """
+    solid = np.array(mask, np.uint8)
+    empty = 1 - solid
+    if unseen is not None:
+        solid[unseen], empty[unseen] = 0, 0
     # Half a pixel off, so that zero lies on the edge between pixels and not on either's centre.
     outer = cv2.distanceTransform(1 - solid, cv2.DIST_L2, cv2.DIST_MASK_5)
-    inner = cv2.distanceTransform(solid, cv2.DIST_L2, cv2.DIST_MASK_5)
-    return np.where(solid > 0, 0.5 - inner, outer - 0.5).astype(np.float32)
+    inner = cv2.distanceTransform(1 - empty, cv2.DIST_L2, cv2.DIST_MASK_5)
+    return np.where(outer < inner, 0.5 - inner, outer - 0.5).astype(np.float32)
 
 
 def close_mask(
@@ -133,9 +157,19 @@ def close_mask(
 
 def touches_border(
     mask: np.ndarray,  # (H, W) bool
+    unseen: np.ndarray | None = None,  # (H, W) bool
 ) -> bool:
-    """Returns whether any pixel of the image's border is on the subject."""
+    """Returns whether any pixel on the border of the image, or of what it shows, is the subject."""
+    if unseen is not None and (mask & (dilated(unseen) > 0)).any():
+        return True
     return bool(mask[[0, -1]].any() or mask[:, [0, -1]].any())
+
+
+def dilated(
+    mask: np.ndarray,  # (H, W) bool
+) -> np.ndarray:
+    """Returns (H, W) uint8, 1 on a mask and on the pixels next to it, corners included."""
+    return cv2.dilate(mask.astype(np.uint8), np.ones((3, 3), np.uint8))
 
 
 def _tangents_per_pixel(cameras: Cameras, frame: int) -> np.ndarray:

@@ -13,11 +13,16 @@ from torch import Tensor
 
 from .datasets.base import Capture, View
 from .model_space import ModelSpace
-from .pixels import N_CANDIDATES, bounding_boxes, ray_matrices
+from .pixels import (
+    DOUBT,
+    N_CANDIDATES,
+    SUBJECT,
+    bounding_boxes,
+    pixel_labels,
+    ray_matrices,
+)
 from .records import Batch, FrameSlices, Rays
 from .transfers import on_device
-
-_SUBJECT, _DOUBT = 1, 2
 
 
 class DevicePixels:
@@ -49,7 +54,7 @@ class DevicePixels:
         self.n_views = len(views)
         self.has_masks = all(view.masks is not None for view in views)
         self.has_depth = use_depth and all(view.depths is not None for view in views)
-        self._model_per_depth = 1.0 / (capture.depth_scale * space.scale)
+        self._model_per_depth = capture.depth_scale / space.scale
         widths = [view.images.shape[2] for view in views]
         sizes = [view.images.shape[1] * view.images.shape[2] for view in views]
         self._widths = torch.tensor(widths, device=device)
@@ -60,12 +65,14 @@ class DevicePixels:
         self._matrices = torch.from_numpy(np.stack(matrices, axis=1)).to(device)
         self._centres = torch.from_numpy(np.stack(centres, axis=1)).to(device)
         images = _slabs([view.images for view in views], np.uint8)
-        masks = _slabs([_labels(view) for view in views], np.uint8) if self.has_masks else None
+        self._has_untrusted = any(view.untrusted is not None for view in views)
+        is_choosy = self.has_masks or self._has_untrusted
+        labels = _slabs([_labels(view) for view in views], np.uint8) if is_choosy else None
         depths = _slabs([view.depths for view in views], np.int32) if self.has_depth else None
-        slabs = [slab for slab in (images, masks, depths) if slab is not None]
+        slabs = [slab for slab in (images, labels, depths) if slab is not None]
         self.is_resident = sum(slab.nbytes for slab in slabs) <= budget
         self._images = self._placed(images)
-        self._masks = None if masks is None else self._placed(masks)
+        self._labels = None if labels is None else self._placed(labels)
         self._depths = None if depths is None else self._placed(depths)
 
     def draw(
@@ -86,7 +93,7 @@ class DevicePixels:
         """
         count = max(1, n_rays // (len(frames) * self.n_views))
         at = on_device(frames, self.device)
-        n_candidates = N_CANDIDATES * count if self.has_masks else count
+        n_candidates = count if self._labels is None else N_CANDIDATES * count
         shape = (len(frames), self.n_views, n_candidates, 2)
         uniform = torch.rand(shape, generator=generator, device=self.device)
         boxes = self._boxes[at][:, :, None]  # (T, V, 1, 4): left, top, width, height
@@ -94,11 +101,13 @@ class DevicePixels:
         pixels = boxes[..., :2] + offsets  # (T, V, candidates, 2): column, row
         places = self._places(pixels)
         on_subject = torch.ones_like(places, dtype=torch.float32)
-        if self._masks is not None:
-            labels = self._looked_up(self._masks, frames, places)[..., 0]
-            chosen = _chosen(labels == _SUBJECT, labels == _DOUBT, count, foreground)
-            places = places.gather(2, chosen)
-            on_subject = (labels.gather(2, chosen) == _SUBJECT).float()
+        weights = None
+        if self._labels is not None:
+            labels = self._looked_up(self._labels, frames, places)[..., 0]
+            chosen = _chosen(labels == SUBJECT, labels == DOUBT, count, foreground)
+            places, labels = places.gather(2, chosen), labels.gather(2, chosen)
+            on_subject = (labels == SUBJECT).float()
+            weights = (labels != DOUBT).float().flatten() if self._has_untrusted else None
             pixels = pixels.gather(2, chosen[..., None].expand(-1, -1, -1, 2))
         colours = self._looked_up(self._images, frames, places)
         rgbs = colours.float() * (on_subject[..., None] / 255.0)
@@ -112,6 +121,7 @@ class DevicePixels:
             rgbs.reshape(-1, 3),
             on_subject.flatten() if self.has_masks else None,
             None if measured is None else measured.flatten(),
+            weights,
         )
 
     def _rays(self, pixels: Tensor, at: Tensor, frames: tuple[int, ...]) -> Rays:
@@ -156,11 +166,10 @@ class DevicePixels:
         return fetched
 
 
-def _labels(view: View) -> np.ndarray | None:
-    """Returns (n_frames, H, W) uint8: `_SUBJECT`, `_DOUBT` or 0, the background."""
-    if view.masks is None or view.doubts is None:
-        return view.masks
-    return view.masks * np.uint8(_SUBJECT) + view.doubts * np.uint8(_DOUBT)
+def _labels(view: View) -> np.ndarray:
+    """Returns what `pixel_labels` does, (n_frames, H, W), where all are subject as well."""
+    labels = pixel_labels(view)
+    return np.full(view.images.shape[:3], SUBJECT, np.uint8) if labels is None else labels
 
 
 def _slabs(footage: list[np.ndarray | None], kind: type) -> Tensor:

@@ -154,7 +154,9 @@ def mesh_scores(mesh: Mesh, capture: Capture, frame: int, config: EvaluationConf
         scores["chamfer_resfields"] = chamfer_resfields(points, truth)
     views = [*capture.views, *([capture.test_view] if capture.test_view else [])]
     overlaps = [
-        silhouette_iou(silhouette(mesh, view.cameras, frame), view.masks[frame])
+        silhouette_iou(
+            view.blanked(silhouette(mesh, view.cameras, frame), frame), view.masks[frame]
+        )
         for view in views
         if view.masks is not None
     ]
@@ -182,24 +184,28 @@ def picture_scores(
 ) -> Scores:
     """Scores one rendered picture against the photograph, both black off the photograph's mask.
 
+    Where a straightened photograph shows nothing both are black, and no PSNR is taken.
+
     Raises:
         ValueError: The picture is damaged or of another size.
     """
     picture, truth = read_png(path), view.images[frame]
     if picture.shape != truth.shape:
         raise ValueError(f"{path}: shape {picture.shape}; the capture's is {truth.shape}")
-    mask = None if view.masks is None else view.masks[frame]
+    mask, unseen = None if view.masks is None else view.masks[frame], view.unseen_at(frame)
     if mask is not None:
         truth = truth * mask[..., None]
+    picture, truth = view.blanked(picture, frame), view.blanked(truth, frame)
     seen, expected = picture / 255, truth / 255
-    scores = {"psnr": psnr(seen, expected), "ssim": ssim(seen, expected)}
+    told = None if unseen is None else ~unseen
+    scores = {"psnr": psnr(seen, expected, told), "ssim": ssim(seen, expected)}
     if mask is not None:
         scores["masked_psnr"] = psnr(seen, expected, mask)
     if lpips is not None:
         scores["lpips"] = lpips(seen, expected)
     if protocol == "resfields":
         opacities = read_png(path.parent.parent / "mask" / path.name) / 255
-        scores |= _resfields_scores(picture, opacities, truth, mask)
+        scores |= _resfields_scores(picture, view.blanked(opacities, frame), truth, mask)
     return scores
 
 

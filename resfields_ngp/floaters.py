@@ -57,6 +57,8 @@ class _Picture:
         shown = outline.distances[shadow.window] < 0
         if outline.doubts is not None:
             shown |= outline.doubts[shadow.window] > 0
+        if outline.unseen is not None:
+            shown &= outline.unseen[shadow.window] == 0
         own = shadow.covered & shown
         alone = int((own & (self._counts[shadow.window] == shadow.near)).sum())
         return alone >= max(_LEAST, _SHARE * float(own.sum()))

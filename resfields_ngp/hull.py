@@ -134,7 +134,14 @@ def full_box(capture: Capture, resolution: int = 64) -> Hull:
 def frame_silhouettes(capture: Capture, frame: int, config: HullConfig) -> list[Silhouette]:
     """Returns the repaired silhouettes at a frame of all training views that have masks."""
     return [
-        make_silhouette(view.masks[frame], view.cameras, frame, config.closing, config.slack)
+        make_silhouette(
+            view.masks[frame],
+            view.cameras,
+            frame,
+            config.closing,
+            config.slack,
+            view.unseen_at(frame),
+        )
         for view in capture.views
         if view.masks is not None
     ]

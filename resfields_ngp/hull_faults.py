@@ -10,7 +10,7 @@ import numpy as np
 
 from .cameras import Cameras
 from .carving import Silhouette, carve, make_silhouette
-from .datasets.base import Capture, CaptureError
+from .datasets.base import Capture, CaptureError, View
 
 _RESOLUTION = 64
 _FLIP_Y_AND_Z = np.diag([1.0, -1.0, -1.0, 1.0])
@@ -76,13 +76,17 @@ _MISTAKES = (
 
 def check_not_inverted(capture: Capture) -> None:
     """Raises `CaptureError` where the first frame's masks are holes in a full foreground."""
-    masks = [view.masks[0] for view in capture.views if view.masks is not None]
-    if masks and all(_fills_border(mask) for mask in masks):
+    seen = [_fills_border(view, 0) for view in capture.views if view.masks is not None]
+    if seen and all(seen):
         number = capture.frame_numbers[0]
         raise CaptureError(f"{capture.name}: frame {number}: {_INVERTED_MASKS.message}")
 
 
-def _fills_border(mask: np.ndarray) -> bool:
+def _fills_border(view: View, frame: int) -> bool:
+    """Returns whether a mask fills the border of its image; what is unseen there goes with it."""
+    assert view.masks is not None
+    mask, unseen = view.masks[frame], view.unseen_at(frame)
+    mask = mask if unseen is None else mask | unseen
     border = np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]])
     return bool(border.mean() > 0.9 and 0.4 < mask.mean() < 1.0)
 
@@ -100,7 +104,8 @@ def explain_empty(capture: Capture, frame: int, closing: float = 0.0) -> str:
     blank = ", ".join(name for name, mask in masks.items() if not mask.any())
     if blank:
         return f"{head}the mask of {blank} has no foreground: mend it or leave it out"
-    is_full = float(np.mean([_fills_border(mask) for mask in masks.values()])) > 0.5
+    masked = [view for view in capture.views if view.masks is not None]
+    is_full = float(np.mean([_fills_border(view, frame) for view in masked])) > 0.5
     for mistake in _MISTAKES:
         if is_full or not mistake.needs_full_border:
             silhouettes = _undo(mistake, capture, frame, closing)
@@ -125,8 +130,10 @@ def _undo(mistake: _Mistake, capture: Capture, frame: int, closing: float) -> li
                 view.cameras.width,
                 view.cameras.height,
             )
-            mask = np.ascontiguousarray(mistake.mask(view.masks[frame]))
-            silhouettes.append(make_silhouette(mask, cameras, 0, closing))
+            mask, unseen = mistake.mask(view.masks[frame]), view.unseen_at(frame)
+            # Of a mirrored image as well: lenses are much the same left and right.
+            mask = np.ascontiguousarray(mask if unseen is None else mask & ~unseen)
+            silhouettes.append(make_silhouette(mask, cameras, 0, closing, unseen=unseen))
     return silhouettes
 
 
@@ -157,7 +164,7 @@ def _seen_box(silhouettes: list[Silhouette]) -> np.ndarray:
     centre = _meeting_point(silhouettes)
     widths = [
         abs(silhouette.projection[2] @ np.append(centre, 1.0))
-        * np.ptp(np.argwhere(silhouette.slopes < 0), axis=0).max()
+        * np.ptp(np.argwhere(silhouette.shown), axis=0).max()
         / _focal_length(silhouette)
         for silhouette in silhouettes
     ]
@@ -186,14 +193,14 @@ def _covers(silhouette: Silhouette, points: np.ndarray, size: float) -> bool:
     empty[rows[inside].astype(int), columns[inside].astype(int)] = 0
     reach = 1.0 + _focal_length(silhouette) * size / np.median(depths[ahead])
     near = cv2.distanceTransform(empty, cv2.DIST_L2, cv2.DIST_MASK_5) < reach
-    return bool(near[silhouette.slopes < 0].mean() > 0.5)
+    return bool(near[silhouette.shown].mean() > 0.5)
 
 
 def _meeting_point(silhouettes: list[Silhouette]) -> np.ndarray:
     """Returns the world point (3,) where the rays through the masks' centres (nearly) meet."""
     rows = []
     for silhouette in silhouettes:
-        y, x = np.argwhere(silhouette.slopes < 0).mean(axis=0) + 0.5
+        y, x = np.argwhere(silhouette.shown).mean(axis=0) + 0.5
         rows += [
             silhouette.projection[0] - x * silhouette.projection[2],
             silhouette.projection[1] - y * silhouette.projection[2],

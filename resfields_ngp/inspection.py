@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ from .hull import Hull, HullConfig, build_hull, frame_silhouettes
 from .spans import spans
 
 _GOOD_COVERAGE = 0.9
+_FAR_OFF = 2.0  # times nearer or farther than the box, from which depths cannot be the subject's
 _N_STEPS = 256
 _BYTES_PER_PARAMETER = 16  # float32 value, gradient and Adam's two moments
 
@@ -178,7 +180,41 @@ def _hull_warnings(capture: Capture, hull: Hull, reports: Sequence[ViewReport]) 
     border[1:-1, 1:-1, 1:-1] = False
     if capture.has_masks and (hull.distances[:, border] < 0).any():
         found.append("the hull reaches the faces of its box: scale_mat or aabb may be too tight")
-    return found
+    return found + _depth_warnings(capture, hull)
+
+
+def _depth_warnings(capture: Capture, hull: Hull) -> list[str]:
+    """Returns a sentence where depth images put the subject far before or behind its box."""
+    odd = []
+    for view in capture.views:
+        if view.masks is None or view.depths is None:
+            continue
+        known = view.depths[view.masks & (view.depths > 0)]
+        frames = range(capture.n_frames)
+        near, far = np.array([_box_reach(view, hull, frame) for frame in frames]).T
+        reach = float(near.min()), float(far.max())
+        distance = capture.depth_scale * float(np.median(known)) if len(known) else reach[1]
+        if not reach[0] / _FAR_OFF <= distance <= reach[1] * _FAR_OFF:
+            odd.append((view.name, distance, *reach))
+    if not odd:
+        return []
+    name, distance, nearest, farthest = odd[0]
+    others = f", as those of {len(odd) - 1} other cameras" if len(odd) > 1 else ""
+    power = round(math.log10((nearest + farthest) / 2 / distance))
+    fitting = f"; {capture.depth_scale * 10.0**power:g} would fit" if power else ""
+    return [
+        f"{name}: its depth images put the subject {distance:.3g} world units away{others}; its "
+        f"box is {nearest:.3g} to {farthest:.3g} away: check capture.depth_scale "
+        f"(it is {capture.depth_scale:g}{fitting}) and the cameras"
+    ]
+
+
+def _box_reach(view: View, hull: Hull, frame: int) -> tuple[float, float]:
+    """Returns how far the nearest and the farthest point of the subject's box are, world units."""
+    eye = hull.space.to_model(view.cameras.world_from_camera[frame][None, :3, 3], frame)[0]
+    nearest = np.linalg.norm(eye - np.clip(eye, 0, 1))
+    farthest = np.linalg.norm(np.maximum(np.abs(eye), np.abs(1 - eye)))
+    return float(nearest) * hull.space.scale, float(farthest) * hull.space.scale
 
 
 def mask_coverage(

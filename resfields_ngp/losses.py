@@ -76,11 +76,14 @@ def colour_loss(
 def mask_loss(
     opacities: Tensor,  # (R,)
     masks: Tensor,  # (R,)
+    weights: Tensor | None = None,  # (R,) 1 where a pixel counts, else 0; None counts all
 ) -> Tensor:  # ()
-    """Binary cross-entropy of opacity and mask (NeuS, Eq. 16)."""
+    """Binary cross-entropy of opacity and mask (NeuS, Eq. 16), mean over all pixels."""
     clamped = opacities.clamp(1e-3, 1.0 - 1e-3)
     # Written out: torch's own refuses NaN with an error that names neither term nor step.
     likelihoods = masks * clamped.log() + (1.0 - masks) * torch.log1p(-clamped)
+    if weights is not None:
+        likelihoods = likelihoods * weights
     return -likelihoods.sum() / max(opacities.shape[0], 1)
 
 

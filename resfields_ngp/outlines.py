@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 
 from .cameras import projected
-from .carving import mask_distances
+from .carving import dilated, mask_distances
 from .datasets.base import CaptureConfig, CaptureError, View
 from .hull import HullConfig, with_doubts
 from .rasterising import covered_pixels, image_values
@@ -42,6 +42,9 @@ class Outline:
     """(3, 4) float64 world to pixels."""
     doubts: np.ndarray | None = None
     """(H, W) uint8, above 0 where the mask may be wrong; None where all of it is trusted."""
+    unseen: np.ndarray | None = None
+    """(H, W) uint8, above 0 where the image shows nothing, and beside that; None where it is
+    whole."""
 
     @property
     def centre(self) -> np.ndarray:
@@ -84,11 +87,11 @@ def mask_outlines(views: Sequence[View], frame: int, slack: float = 0.0) -> list
     for view in views:
         if view.masks is None or not view.masks[frame].any():
             continue
-        doubts = None
-        if view.doubts is not None:
-            doubts = cv2.dilate(view.doubts[frame].astype(np.uint8), np.ones((3, 3), np.uint8))
-        distances = mask_distances(view.masks[frame]) - np.float32(slack)
-        found.append(Outline(distances, view.cameras.projection(frame), doubts))
+        doubts = None if view.doubts is None else dilated(view.doubts[frame])
+        unseen = view.unseen_at(frame)
+        distances = mask_distances(view.masks[frame], unseen) - np.float32(slack)
+        unseen = None if unseen is None else dilated(unseen)
+        found.append(Outline(distances, view.cameras.projection(frame), doubts, unseen))
     return found
 
 
@@ -150,9 +153,10 @@ def outline_gaps(
     mine = _crossings(own, rim, _HIDDEN)
     masks = _crossings(outline.distances, rim, reach + _HIDDEN)
     gaps = masks - mine
-    if outline.doubts is not None:
-        places = rim.pixels + np.nan_to_num(masks)[:, None] * rim.directions
-        gaps[image_values(outline.doubts, places, cv2.INTER_NEAREST) > 0] = np.nan
+    for unknown in (outline.doubts, outline.unseen):
+        if unknown is not None:
+            places = rim.pixels + np.nan_to_num(masks)[:, None] * rim.directions
+            gaps[image_values(unknown, places, cv2.INTER_NEAREST) > 0] = np.nan
     gaps[np.abs(gaps) > reach] = np.nan
     return gaps
 

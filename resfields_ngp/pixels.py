@@ -16,6 +16,8 @@ _BORDER = 8
 """Pixels around the subject's bounding box that still count as near it."""
 N_CANDIDATES = 3
 """Pixels of an image looked at for each that is drawn."""
+BACKGROUND, SUBJECT, DOUBT = 0, 1, 2
+"""What a pixel shows; in doubt is what teaches nothing."""
 
 
 class PixelSource:
@@ -27,7 +29,9 @@ class PixelSource:
         self.views, self.space = views, space
         self.has_masks = all(view.masks is not None for view in views)
         self.has_depth = use_depth and all(view.depths is not None for view in views)
-        self._model_per_depth = 1.0 / (capture.depth_scale * space.scale)
+        self._model_per_depth = capture.depth_scale / space.scale
+        self._untrusted = [view.untrusted for view in views]
+        self._has_untrusted = any(each is not None for each in self._untrusted)
         self._boxes = [bounding_boxes(view) for view in views]
         self._matrices, self._centres = zip(
             *(ray_matrices(view, space) for view in views), strict=True
@@ -55,7 +59,7 @@ class PixelSource:
             for frame in frames
             for i in range(len(self.views))
         ]
-        origins, directions, rgbs, masks, depths = (
+        origins, directions, rgbs, masks, depths, weights = (
             np.concatenate(column) for column in zip(*parts, strict=True)
         )
         slices = FrameSlices.even(frames, per_view * len(self.views))
@@ -65,33 +69,30 @@ class PixelSource:
             torch.from_numpy(rgbs),
             torch.from_numpy(masks) if self.has_masks else None,
             torch.from_numpy(depths) if self.has_depth else None,
+            torch.from_numpy(weights) if self._has_untrusted else None,
         )
 
     def _draw_view(
         self, i: int, frame: int, count: int, foreground: float, generator: torch.Generator
     ):
-        """Returns origins, directions, rgbs, masks and depths of pixels of one image."""
-        view = self.views[i]
+        """Returns origins, directions, rgbs, masks, depths and weights of pixels of one image."""
+        view, untrusted = self.views[i], self._untrusted[i]
         left, top, width, height = self._boxes[i][frame]
-        n_candidates = N_CANDIDATES * count if self.has_masks else count
+        is_choosy = self.has_masks or untrusted is not None
+        n_candidates = N_CANDIDATES * count if is_choosy else count
         uniform = torch.rand((n_candidates, 2), generator=generator).numpy()
         columns = left + np.minimum((uniform[:, 0] * width).astype(np.int64), width - 1)
         rows = top + np.minimum((uniform[:, 1] * height).astype(np.int64), height - 1)
-        if view.masks is not None and self.has_masks:
-            on_subject = view.masks[frame, rows, columns]
-            inside, outside = on_subject.nonzero()[0], (~on_subject).nonzero()[0]
-            n_outside = len(outside)
-            if view.doubts is not None:
-                # To the end: among so many candidates they are as good as never needed.
-                doubts = view.doubts[frame, rows[outside], columns[outside]]
-                outside = np.concatenate([outside[~doubts], outside[doubts]])
-                n_outside -= int(doubts.sum())
-            n_inside = min(len(inside), max(round(foreground * count), count - n_outside))
-            chosen = np.concatenate([inside[:n_inside], outside[: count - n_inside]])
-            columns, rows = columns[chosen], rows[chosen]
-            masks = on_subject[chosen].astype(np.float32)
-        else:
-            masks = np.ones(len(rows), np.float32)
+        masks = weights = np.ones(count, np.float32)
+        if is_choosy:
+            labels = _labels_at(view, untrusted, frame, rows, columns)
+            inside, outside = ((labels == each).nonzero()[0] for each in (SUBJECT, BACKGROUND))
+            n_inside = min(len(inside), max(round(foreground * count), count - len(outside)))
+            # The others last: among so many candidates they are as good as never needed.
+            ranked = inside[:n_inside], outside[: count - n_inside], (labels == DOUBT).nonzero()[0]
+            chosen = np.concatenate(ranked)[:count]
+            columns, rows, labels = columns[chosen], rows[chosen], labels[chosen]
+            masks, weights = (labels == SUBJECT).astype(np.float32), weights * (labels != DOUBT)
         rgbs = view.images[frame, rows, columns].astype(np.float32) * (masks[:, None] / 255.0)
         depths = np.zeros(len(rows), np.float32)
         if self.has_depth and view.depths is not None:
@@ -102,7 +103,33 @@ class PixelSource:
         directions = pixels @ self._matrices[i][frame].T
         directions /= np.linalg.norm(directions, axis=1, keepdims=True)
         origins = np.repeat(self._centres[i][frame][None], len(rows), axis=0)
-        return origins, directions, rgbs, masks, depths.astype(np.float32)
+        return origins, directions, rgbs, masks, depths.astype(np.float32), weights
+
+
+def pixel_labels(view: View) -> np.ndarray | None:
+    """Returns (n_frames, H, W) uint8 `SUBJECT`, `BACKGROUND` or `DOUBT`; None: all are subject.
+
+    Without masks everything that is trusted counts as subject.
+    """
+    untrusted = view.untrusted
+    if untrusted is None:
+        return None if view.masks is None else view.masks.view(np.uint8)
+    masks = ~untrusted if view.masks is None else view.masks
+    return masks * np.uint8(SUBJECT) + (untrusted & ~masks) * np.uint8(DOUBT)
+
+
+def _labels_at(
+    view: View,
+    untrusted: np.ndarray | None,  # (n_frames, H, W) bool
+    frame: int,
+    rows: np.ndarray,  # (N,)
+    columns: np.ndarray,  # (N,)
+) -> np.ndarray:  # (N,) uint8
+    """Returns what `pixel_labels` says of some pixels of a frame, without making all of them."""
+    at = frame, rows, columns
+    bad = np.zeros(len(rows), bool) if untrusted is None else untrusted[at]
+    masks = ~bad if view.masks is None else view.masks[at]
+    return masks * np.uint8(SUBJECT) + (bad & ~masks) * np.uint8(DOUBT)
 
 
 def outline_odds(views: tuple[View, ...], foreground: float) -> float:
@@ -118,13 +145,15 @@ def outline_odds(views: tuple[View, ...], foreground: float) -> float:
     for view in views:
         if view.masks is None:
             return 1.0
-        for mask, (left, top, width, height) in zip(view.masks, bounding_boxes(view), strict=True):
-            coverage = float(mask[top : top + height, left : left + width].mean())
-            if 0.0 < coverage < 1.0:
-                most, least = N_CANDIDATES * coverage, 1.0 - N_CANDIDATES * (1.0 - coverage)
+        for frame, (left, top, width, height) in enumerate(bounding_boxes(view)):
+            window = slice(top, top + height), slice(left, left + width)
+            inside, unseen = float(view.masks[frame][window].mean()), view.unseen_at(frame)
+            outside = 1.0 - inside - (0.0 if unseen is None else float(unseen[window].mean()))
+            if inside > 0.0 and outside > 0.0:
+                most, least = N_CANDIDATES * inside, 1.0 - N_CANDIDATES * outside
                 share = min(most, max(foreground, least))
                 share = min(max(share, 0.01), 0.99)
-                logs.append(math.log(share / coverage * (1.0 - coverage) / (1.0 - share)))
+                logs.append(math.log(share / inside * outside / (1.0 - share)))
     return math.exp(sum(logs) / len(logs)) if logs else 1.0
 
 

@@ -230,6 +230,7 @@ class Batch:
     ) -> Batch:
         """Returns the batch with only some pixels that count; the others show nothing."""
         weights = counts.to(self.rgbs.dtype)
+        weights = weights if self.weights is None else weights * self.weights
         masks = None if self.masks is None else self.masks * weights
         depths = None if self.depths is None else self.depths * weights
         return Batch(self.rays, self.rgbs, masks, depths, weights)

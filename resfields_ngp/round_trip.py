@@ -64,7 +64,7 @@ def evaluate_round_trip(
             scores = compared(picture, mask, view, frame)
             field_picture = run / "renders" / view.name / "rgb" / f"{number:06d}.png"
             if field_picture.is_file():
-                scores["field_psnr"] = psnr(read_png(field_picture) / 255, _truth(view, frame))
+                scores["field_psnr"] = _psnr(read_png(field_picture) / 255, view, frame)
             known = {name: value for name, value in scores.items() if not np.isnan(value)}
             rows.append({"camera": view.name, "frame": number, **known})
             if view is views[-1] and place in shown:
@@ -95,12 +95,18 @@ def _summary(capture: Capture, views: list[View], rows: list[dict[str, Any]]) ->
 
 def compared(picture: np.ndarray, mask: np.ndarray, view: View, frame: int) -> dict[str, float]:
     """Scores a rendered picture and its mask against a view's image."""
-    seen, truth = picture * mask[..., None] / 255, _truth(view, frame)
-    scores = {"psnr": psnr(seen, truth)}
+    seen = picture * mask[..., None] / 255
+    scores = {"psnr": _psnr(seen, view, frame)}
     if view.masks is not None:
-        scores["masked_psnr"] = psnr(seen, truth, view.masks[frame])
-        scores["silhouette_iou"] = silhouette_iou(mask, view.masks[frame])
+        scores["masked_psnr"] = psnr(seen, _truth(view, frame), view.masks[frame])
+        scores["silhouette_iou"] = silhouette_iou(view.blanked(mask, frame), view.masks[frame])
     return scores
+
+
+def _psnr(picture: np.ndarray, view: View, frame: int) -> float:
+    """Returns a picture's PSNR where the view's image shows anything."""
+    unseen = view.unseen_at(frame)
+    return psnr(picture, _truth(view, frame), None if unseen is None else ~unseen)
 
 
 def _truth(view: View, frame: int) -> np.ndarray:

@@ -51,7 +51,7 @@ def render_step(
     targets = batch.rgbs
     if masks is not None:
         targets = batch.rgbs + (1.0 - masks)[:, None] * backdrop
-        losses["mask"] = config.mask * mask_loss(rendering.opacities, masks)
+        losses["mask"] = config.mask * mask_loss(rendering.opacities, masks, batch.weights)
     losses["colour"] = config.colour * colour_loss(
         rendering.rgbs, targets, batch.weights, config.colour_kind
     )

@@ -112,6 +112,30 @@ def test_constant_error_has_its_psnr_over_the_mask(tmp_path: Path, capture: Capt
     assert mean["psnr"] == pytest.approx(expected - 10 * np.log10(cover), abs=1e-6)
 
 
+def test_what_the_photograph_does_not_show_is_not_scored(tmp_path: Path, capture: Capture) -> None:
+    view = capture.test_view
+    assert view is not None and view.masks is not None
+    unseen = np.zeros_like(view.masks)
+    unseen[:, :, : SIZE // 2] = True
+    cut = replace(
+        view,
+        images=view.images * ~unseen[..., None],
+        masks=view.masks & ~unseen,
+        unseen=unseen,
+    )
+    run = write_run(tmp_path / "run", capture)  # what it renders there is the truth
+    for protocol in ("clean", "resfields"):
+        config = replace(CONFIG, protocol=protocol)
+        mean = evaluate_run(run, replace(capture, test_view=cut), config)["mean"]
+        assert mean["psnr"] == mean["masked_psnr"] == 100.0 and mean["silhouette_iou"] == 1.0
+        assert mean["ssim"] == pytest.approx(1.0)
+    wrong = write_run(tmp_path / "wrong", replace(capture, test_view=cut), error=20)
+    found = evaluate_run(wrong, replace(capture, test_view=cut), CONFIG)["mean"]["psnr"]
+    # The error is that over what is shown, not over all.
+    cover = cut.masks.sum() / (~unseen).sum()
+    assert found == pytest.approx(-10 * np.log10(cover * (20 / 255) ** 2), abs=1e-6)
+
+
 def test_protocol_resfields_adds_its_quirks_beside_the_clean_scores(
     tmp_path: Path, capture: Capture
 ) -> None:

@@ -93,6 +93,14 @@ def test_pixels_in_doubt_may_need_anybody():
     assert needed(doubted, BODY, GHOSTS[0]) == [True, False]
 
 
+def test_pixels_that_show_nothing_need_nobody():
+    outlines = outlines_of(BODY, HAND)
+    around = (outlines_of(HAND)[0].distances < 2).astype(np.uint8)
+    blind = [replace(outline, unseen=around) for outline in outlines[:1]]
+    assert needed(outlines[:1], BODY, HAND) == [True, True]
+    assert needed(blind, BODY, HAND) == [True, False]
+
+
 def test_an_outline_that_is_a_pixel_off_needs_nothing_beside_the_subject():
     outlines = outlines_of(((-0.8, 0.0, -0.8), 0.54), HAND)  # a pixel wider
     assert needed(outlines, BODY, HAND, *GHOSTS) == [True, True, False, False]

@@ -43,9 +43,14 @@ MISTAKES = {
 }
 
 
+@pytest.mark.parametrize("k1", [0.0, 0.8])
 @pytest.mark.parametrize("reason", MISTAKES)
-def test_empty_hull_names_frame_and_reason(reason: str):
-    capture = MISTAKES[reason](sphere_capture(np.tile([[0.75, -0.1, 0.2]], (1, 1, 1)), (0.15,)))
+def test_empty_hull_names_frame_and_reason(reason: str, k1: float):
+    spheres = sphere_capture(np.tile([[0.75, -0.1, 0.2]], (1, 1, 1)), (0.15,), k1=k1)
+    capture = MISTAKES[reason](spheres)
+    if k1:
+        views = [replace(view, masks=view.masks & ~view.unseen) for view in capture.views]
+        capture = replace(capture, views=tuple(views))
     with pytest.raises(CaptureError, match=reason) as caught:
         build_hull(capture, CONFIG)
     assert "frame 5" in str(caught.value) and "\n" not in str(caught.value)

@@ -69,6 +69,31 @@ def test_sizes_are_those_of_the_arrays(capture: Capture):
     assert "warning: one image was repaired" in text
 
 
+def with_depths(capture: Capture, per_step: float, depth_scale: float) -> Capture:
+    """Returns the capture with depths of the spheres' middles, stored in steps of a length."""
+    views, matrix = [], capture.world_from_normalised
+    for view in capture.views:
+        depths = np.zeros(view.images.shape[:3], np.uint16)
+        for frame in range(capture.n_frames):
+            middle = matrix[:3, :3] @ (CENTRE + [0.1 * frame, 0.0, 0.0]) + matrix[:3, 3]
+            eye = view.cameras.world_from_camera[frame][:3, 3]
+            depths[frame] = round(np.linalg.norm(middle - eye) / per_step)
+        depths[:, :40] = 0  # unknown
+        depths[:, :, :2] = 60000  # off the subject
+        views.append(replace(view, depths=depths))
+    return replace(capture, views=tuple(views), depth_scale=depth_scale)
+
+
+@pytest.mark.parametrize("step", [0.001, 1.0])
+def test_depths_of_another_unit_are_warned_of_with_the_scale_that_fits(capture: Capture, step):
+    assert inspect_capture(with_depths(capture, step, step), CONFIG).warnings == ()
+    wrong = 0.001 if step == 1.0 else 1.0
+    (warning,) = inspect_capture(with_depths(capture, step, wrong), CONFIG).warnings
+    assert "cam_0: its depth images put the subject" in warning
+    assert "as those of 3 other cameras" in warning
+    assert f"check capture.depth_scale (it is {wrong:g}; {step:g} would fit)" in warning
+
+
 def test_captures_without_masks_are_inspected(capture: Capture):
     bare = replace(capture, views=tuple(replace(view, masks=None) for view in capture.views))
     report = inspect_capture(bare, CONFIG)

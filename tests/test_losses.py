@@ -51,6 +51,14 @@ def test_mask_loss_is_the_cross_entropy():
     assert float(mask_loss(opacities, masks)) == pytest.approx(expected, rel=1e-5)
 
 
+def test_pixels_that_do_not_count_teach_no_mask():
+    opacities = torch.tensor([0.2, 0.9, 0.5], requires_grad=True)
+    masks, weights = torch.tensor([0.0, 1.0, 0.0]), torch.tensor([1.0, 1.0, 0.0])
+    found = torch.autograd.grad(mask_loss(opacities, masks, weights), opacities)[0]
+    expected = torch.autograd.grad(mask_loss(opacities, masks), opacities)[0]
+    assert torch.equal(found, expected * weights) and expected[2] != 0
+
+
 @pytest.mark.parametrize("opacity", [0.0, 1.0])
 def test_mask_loss_of_a_sure_error_is_bounded(opacity: float):
     loss = mask_loss(torch.tensor([opacity]), torch.tensor([1.0 - opacity]))

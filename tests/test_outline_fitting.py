@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from test_outlines import CENTRE, PIXEL, ball, view_of
@@ -66,6 +68,22 @@ def test_slivers_of_a_marched_surface_do_not_turn_over() -> None:
 def test_a_mesh_that_agrees_with_its_masks_stays() -> None:
     mesh = spindle()
     np.testing.assert_allclose(fit_outlines(mesh, outlines(mesh), 2.0), mesh.vertices, atol=1e-9)
+
+
+def test_the_edge_of_what_a_lens_saw_pulls_at_nothing() -> None:
+    mesh = ball()
+    views = []
+    for azimuth in AZIMUTHS:
+        view = view_of(mesh, azimuth)
+        assert view.masks is not None
+        unseen = np.zeros_like(view.masks)
+        # Beyond a line a pixel within the ball's own outline.
+        unseen[:, :, : np.nonzero(view.masks[0].any(0))[0][0] + 2] = True
+        views.append(replace(view, masks=view.masks & ~unseen, unseen=unseen))
+    found = fit_outlines(mesh, mask_outlines(views, 0), 3.0)
+    blind = fit_outlines(mesh, mask_outlines([replace(v, unseen=None) for v in views], 0), 3.0)
+    moved, pulled = (np.linalg.norm(each - mesh.vertices, axis=1).max() for each in (found, blind))
+    assert moved < 0.1 * PIXEL < 0.8 * PIXEL < pulled
 
 
 @pytest.mark.parametrize("missing", [-1.0, 1.0])

@@ -135,6 +135,19 @@ def test_where_the_mask_is_doubted_there_is_no_gap() -> None:
     assert np.isnan(gaps(ball(), outline)).mean() == pytest.approx(0.5, abs=0.1)
 
 
+def test_where_the_image_shows_nothing_there_is_no_gap_and_elsewhere_the_same() -> None:
+    view = view_of(ball(1 + PIXEL))
+    assert view.masks is not None
+    unseen = np.zeros((1, SIZE, SIZE), bool)
+    unseen[:, : SIZE // 2] = True
+    (whole,) = mask_outlines([view], 0)
+    (outline,) = mask_outlines([replace(view, masks=view.masks & ~unseen, unseen=unseen)], 0)
+    expected, found = gaps(ball(), whole), gaps(ball(), outline)
+    told = ~np.isnan(found)
+    assert told.mean() == pytest.approx(0.5, abs=0.1)
+    np.testing.assert_allclose(found[told], expected[told], atol=0.2)
+
+
 def test_views_without_a_mask_have_no_outline() -> None:
     seen = view_of(ball())
     assert seen.masks is not None

@@ -27,7 +27,7 @@ def noisy_capture(has_masks: bool = True) -> Capture:
         depths = random.integers(1, 60000, view.images.shape[:3], dtype=np.uint16)
         masks = view.masks if has_masks else None
         views.append(replace(view, images=images, masks=masks, depths=depths))
-    return replace(capture, views=tuple(views), depth_scale=500.0)
+    return replace(capture, views=tuple(views), depth_scale=0.002)
 
 
 BUDGETS = {"resident": 1 << 40, "streamed": 0}
@@ -83,7 +83,7 @@ def test_rays_hit_the_pixels_whose_colours_they_carry(has_masks: bool):
         colours = view.images[frame, lines, columns] / 255.0
         masks = view.masks[frame, lines, columns] if has_masks else np.ones(len(rows))
         assert np.allclose(batch.rgbs[rows], colours * masks[:, None], atol=1e-6)
-        world_units = view.depths[frame, lines, columns] / capture.depth_scale
+        world_units = view.depths[frame, lines, columns] * capture.depth_scale
         assert np.allclose(batch.depths[rows], world_units / ball_space().scale * masks, rtol=1e-5)
         if has_masks:
             assert np.array_equal(batch.masks[rows], masks)
@@ -127,17 +127,73 @@ def test_no_pixel_in_doubt_is_drawn(foreground: float):
     assert n_outside == pytest.approx((1.0 - foreground) * batch.rays.n_rays, abs=20)
 
 
-@pytest.mark.parametrize("foreground", [0.1, 0.5, 0.9])
-def test_the_odds_are_those_of_counted_draws(foreground: float):
+@pytest.mark.parametrize("has_masks", [False, True])
+def test_what_no_image_shows_is_not_drawn(has_masks: bool):
+    capture = noisy_capture(has_masks)
+    unseen = np.zeros(capture.views[0].images.shape[:3], bool)
+    unseen[:, :, ::3] = True
+    views = [
+        replace(view, unseen=unseen, masks=view.masks & ~unseen if has_masks else None)
+        for view in capture.views
+    ]
+    capture = replace(capture, views=tuple(views))
+    batch = draw(capture, 600, 0.4)
+    assert batch.weights is not None and batch.weights.all()
+    for view, frame, rows, positions, _ in pixels_hit(capture, batch):
+        columns, lines = np.floor(positions).astype(int).T
+        assert len(rows) == 100 and not unseen[frame, lines, columns].any()
+        colours = view.images[frame, lines, columns] / 255.0
+        if has_masks:
+            colours *= view.masks[frame, lines, columns, None]
+        assert np.allclose(batch.rgbs[rows], colours, atol=1e-6)
+
+
+@pytest.mark.parametrize("has_masks", [False, True])
+def test_where_nothing_else_is_left_a_pixel_does_not_count(has_masks: bool):
+    capture = noisy_capture(has_masks)
+    unseen = np.ones(capture.views[0].images.shape[:3], bool)
+    unseen[:, 40:44] = False
+    masks = np.zeros_like(unseen)
+    masks[:, 40:44, 30:60] = True
+    bound = {"unseen": unseen, "masks": masks if has_masks else None}
+    views = tuple(replace(view, **bound) for view in capture.views)
+    capture = replace(capture, views=views)
+    batch = draw(capture, 600, 0.4)
+    assert batch.weights is not None and 0.05 < float(batch.weights.mean()) < 0.95
+    for _, frame, rows, positions, _ in pixels_hit(capture, batch):
+        columns, lines = np.floor(positions).astype(int).T
+        assert np.array_equal(batch.weights[rows] == 0, unseen[frame, lines, columns])
+
+
+def test_where_all_is_seen_every_pixel_counts_and_draws_are_what_they_were():
     capture = noisy_capture()
+    nothing = np.zeros(capture.views[0].images.shape[:3], bool)
+    views = tuple(replace(view, unseen=nothing) for view in capture.views)
+    plain, mapped = draw(capture), draw(replace(capture, views=views))
+    assert plain.weights is None and mapped.weights is not None and mapped.weights.all()
+    assert torch.equal(plain.rgbs, mapped.rgbs) and torch.equal(plain.masks, mapped.masks)
+    assert torch.equal(plain.rays.directions, mapped.rays.directions)
+
+
+@pytest.mark.parametrize("is_cut", [False, True])
+@pytest.mark.parametrize("foreground", [0.1, 0.5, 0.9])
+def test_the_odds_are_those_of_counted_draws(foreground: float, is_cut: bool):
+    capture = noisy_capture()
+    if is_cut:
+        unseen = np.zeros(capture.views[0].images.shape[:3], bool)
+        unseen[:, :, :46] = True
+        views = [replace(v, unseen=unseen, masks=v.masks & ~unseen) for v in capture.views]
+        capture = replace(capture, views=tuple(views))
     odds = []
     for view in capture.views:
         one = replace(capture, views=(view,))
-        for frame, (*_, width, height) in enumerate(bounding_boxes(view)):
+        for frame, (left, top, width, height) in enumerate(bounding_boxes(view)):
             inside = view.masks[frame].sum()
+            box = slice(top, top + height), slice(left, left + width)
+            n_unseen = view.unseen[frame][box].sum() if is_cut else 0
             batch = make_source(one).draw((frame,), 4000, foreground, seeded())
             drawn = float(batch.masks.sum())
-            around = width * height - inside
+            around = width * height - inside - n_unseen
             odds.append((drawn / inside) / ((batch.rays.n_rays - drawn) / around))
     expected = np.exp(np.mean(np.log(odds)))
     assert outline_odds(capture.views, foreground) == pytest.approx(expected, rel=0.02)

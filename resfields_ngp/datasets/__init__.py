@@ -6,8 +6,9 @@ from pathlib import Path
 
 from .backdrops import with_keyed_masks
 from .base import Capture, CaptureConfig, CaptureError, View
+from .camera_files import CAMERA_FILES
 from .neus import load_neus
-from .owlii import CAMERA_FILES, load_owlii
+from .owlii import load_owlii
 from .transforms import load_transforms
 
 __all__ = ["DATASETS", "Capture", "CaptureConfig", "CaptureError", "View", "load_capture"]

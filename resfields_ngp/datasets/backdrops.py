@@ -36,7 +36,7 @@ def with_keyed_masks(capture: Capture) -> Capture:
         return capture
     keyed = []
     for view in capture.views:
-        masks = keyed_masks(view.images)
+        masks = keyed_masks(view.images, view.unseen)
         if masks is None:
             return capture
         keyed.append(replace(view, masks=masks))
@@ -44,7 +44,7 @@ def with_keyed_masks(capture: Capture) -> Capture:
         return capture
     test = capture.test_view
     if test is not None and test.masks is None:
-        test = replace(test, masks=keyed_masks(test.images))
+        test = replace(test, masks=keyed_masks(test.images, test.unseen))
     note = (
         "no masks, but a plain backdrop: what differs from it is taken for the subject "
         "(capture.use_masks = false takes the pictures as they are)"
@@ -56,31 +56,37 @@ def with_keyed_masks(capture: Capture) -> Capture:
 
 def keyed_masks(
     images: np.ndarray,  # (n_frames, H, W, 3) uint8
+    unseen: np.ndarray | None = None,  # (n_frames, H, W) bool
 ) -> np.ndarray | None:  # (n_frames, H, W) bool
     """Returns where pictures of one camera differ from its backdrop; None where one is not plain.
 
     A picture's mask depends on that picture alone: it is the same whichever frames are loaded.
+
+    Args:
+        images: The pictures.
+        unseen: Where they show nothing, which is no part of the backdrop; None where all is seen.
     """
-    border = np.concatenate(
-        [images[:, 0], images[:, -1], images[:, :, 0], images[:, :, -1]], axis=1
-    )
-    colours = np.median(border, axis=1)
-    off = np.abs(border - colours[:, None]).max(axis=2)
-    noises = np.quantile(off, BORDER_SHARE, axis=1)
-    if noises.max() > MOST_NOISE:
-        return None
-    least = np.maximum(LEAST_DIFFERENCE, 3.0 * noises)
-    return np.stack([_keyed(*each) for each in zip(images, colours, least, strict=True)])
+    masks = []
+    for frame, image in enumerate(images):
+        seen = np.ones(image.shape[:2], bool) if unseen is None else ~unseen[frame]
+        border = image[seen & ~ndimage.binary_erosion(seen, np.ones((3, 3)))]
+        colour = np.median(border, axis=0)
+        off = np.abs(border - colour).max(axis=1)
+        noise = float(np.quantile(off, BORDER_SHARE))
+        if noise > MOST_NOISE:
+            return None
+        masks.append(_keyed(image, colour, max(LEAST_DIFFERENCE, 3.0 * noise), seen))
+    return np.stack(masks)
 
 
-def _keyed(image: np.ndarray, colour: np.ndarray, least: float) -> np.ndarray:
+def _keyed(image: np.ndarray, colour: np.ndarray, least: float, seen: np.ndarray) -> np.ndarray:
     """Returns (H, W) where a picture differs from a colour by more than `least`."""
-    differences = np.abs(image - colour).max(axis=2)
+    differences = np.abs(image - colour).max(axis=2) * seen
     mask = differences > least
     # At its edge a pixel shows both; it is the subject's where that covers half of it or more.
     is_edge = mask & ndimage.binary_dilation(~mask)
     mask &= ~(is_edge & (differences < EDGE_SHARE * ndimage.maximum_filter(differences, 3)))
-    return ~_without_specks(~_without_specks(mask))
+    return ~_without_specks(~_without_specks(mask)) & seen
 
 
 def _without_specks(mask: np.ndarray) -> np.ndarray:

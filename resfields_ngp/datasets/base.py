@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +35,13 @@ class CaptureConfig:
     differs from that is the subject."""
     use_depth: bool = False
     """Use the depth images where the capture has them (RGB-D)."""
+    depth_scale: float = 0.001
+    """World units per step of the stored depths, above 0: 0.001 for millimetres where the world is
+    in metres, 1 where both have one unit."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.depth_scale < math.inf:
+            raise ValueError(f"capture.depth_scale is {self.depth_scale}; allowed: above 0")
 
 
 @dataclass(frozen=True)
@@ -49,10 +57,34 @@ class View:
     masks: np.ndarray | None
     """(n_frames, H, W) bool, True on the subject; None without masks."""
     depths: np.ndarray | None = None
-    """(n_frames, H, W) uint16, `depth_scale` times the world distance along the ray; 0 unknown."""
+    """(n_frames, H, W) uint16 distance along the ray in steps of `Capture.depth_scale`; 0 where
+    unknown."""
     doubts: np.ndarray | None = None
     """(n_frames, H, W) bool, True off the mask where it may be wrong: neither subject nor
     background; None where every mask is trusted."""
+    unseen: np.ndarray | None = None
+    """(n_frames, H, W) bool, True where a straightened image shows nothing that its lens saw: as
+    little is known there as outside the picture; None where all is seen. Masks are False there."""
+
+    @property
+    def untrusted(self) -> np.ndarray | None:
+        """(n_frames, H, W) bool, what neither images nor masks tell of; None where all is told."""
+        if self.doubts is None or self.unseen is None:
+            return self.unseen if self.doubts is None else self.doubts
+        return self.doubts | self.unseen
+
+    def unseen_at(self, frame: int) -> np.ndarray | None:
+        """Returns (H, W) bool where a frame's image shows nothing; None where all is seen."""
+        return None if self.unseen is None else self.unseen[frame]
+
+    def blanked(self, picture: np.ndarray, frame: int) -> np.ndarray:
+        """Returns a picture (H, W, ...), with 0 where the frame's image shows nothing."""
+        unseen = self.unseen_at(frame)
+        if unseen is None:
+            return picture
+        blanked = picture.copy()
+        blanked[unseen] = 0
+        return blanked
 
 
 @dataclass(frozen=True)
@@ -73,8 +105,8 @@ class Capture:
     """(2, 3) normalised corners of the subject's box (``aabb.txt``); None takes [-1, 1]^3."""
     clouds: tuple[Path, ...] = ()
     """Ground-truth points of each frame used, normalised space; empty without."""
-    depth_scale: float = 1000.0
-    """Depth images' units per world unit."""
+    depth_scale: float = 0.001
+    """World units per step of the depth images."""
     warnings: tuple[str, ...] = field(default=())
     """What was repaired on loading, one sentence each."""
 

@@ -13,6 +13,8 @@ from ..records import check_shape
 from ..writing import write_whole
 
 CAMERA_FILE = "cameras_sphere.npz"
+SEEN_FILE = "seen.png"
+"""Of a camera whose images were straightened: 0 where they show nothing that its lens saw."""
 
 
 def write_cameras(path: Path, cameras: Cameras, world_from_normalised: np.ndarray) -> None:

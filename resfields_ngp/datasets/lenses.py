@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import cv2
@@ -14,6 +15,9 @@ from .base import CaptureError
 
 _FISHEYE = ("OPENCV_FISHEYE", "FISHEYE")
 _PINHOLE = ("OPENCV", "PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "PERSPECTIVE")
+
+
+_Straightened = tuple[np.ndarray, np.ndarray, np.ndarray | None]
 
 
 @dataclass(frozen=True)
@@ -28,7 +32,7 @@ class Lens:
     """True for OpenCV's fisheye model."""
 
     def undistort(self, image: np.ndarray, smooth: bool = True) -> np.ndarray:
-        """Returns an image as a pinhole sees it; black where the lens saw nothing.
+        """Returns an image as a pinhole sees it; black where the lens saw nothing (`unseen`).
 
         Args:
             image: (H, W) or (H, W, 3).
@@ -36,14 +40,50 @@ class Lens:
         """
         if not self.distortion:
             return image
-        centred = self.intrinsics.copy()
-        centred[:2, 2] -= 0.5  # OpenCV's distortion counts pixel centres from 0
-        size = (image.shape[1], image.shape[0])
-        coefficients = np.array(self.distortion)
-        maps = (
-            cv2.fisheye.initUndistortRectifyMap if self.is_fisheye else cv2.initUndistortRectifyMap
-        )(centred, coefficients, np.eye(3), centred, size, cv2.CV_32FC1)
-        return cv2.remap(image, *maps, cv2.INTER_LINEAR if smooth else cv2.INTER_NEAREST)
+        columns, rows, unseen = self._straightened(image.shape[1], image.shape[0])
+        kind = cv2.INTER_LINEAR if smooth else cv2.INTER_NEAREST
+        # Replicated, so that what is seen of the outermost pixels is not mixed with black.
+        straight = cv2.remap(image, columns, rows, kind, borderMode=cv2.BORDER_REPLICATE)
+        if unseen is not None:
+            straight[unseen] = 0
+        return straight
+
+    def unseen(self, width: int, height: int) -> np.ndarray | None:
+        """Returns where straightened images of a size show nothing that the lens saw.
+
+        A pinhole looks past the corners of a lens with pincushion distortion; and where a strong
+        polynomial folds back, it would show a part of the image again.
+
+        Returns:
+            (H, W) bool, read-only; None where all is seen. Lenses that are alike share one array.
+        """
+        return self._straightened(width, height)[2] if self.distortion else None
+
+    def _straightened(self, width: int, height: int) -> _Straightened:
+        return _straightened(
+            self.intrinsics.tobytes(), self.distortion, self.is_fisheye, width, height
+        )
+
+
+@lru_cache(maxsize=1)  # images come camera by camera
+def _straightened(
+    intrinsics: bytes, distortion: tuple[float, ...], is_fisheye: bool, width: int, height: int
+) -> _Straightened:
+    """Returns the image's column and row of each straightened pixel, and what `unseen` says."""
+    centred = np.frombuffer(intrinsics).reshape(3, 3).copy()
+    centred[:2, 2] -= 0.5  # OpenCV's distortion counts pixel centres from 0
+    make = cv2.fisheye.initUndistortRectifyMap if is_fisheye else cv2.initUndistortRectifyMap
+    size, coefficients = (width, height), np.array(distortion)
+    columns, rows = make(centred, coefficients, np.eye(3), centred, size, cv2.CV_32FC1)
+    seen = (np.abs(columns - (width - 1) / 2) <= width / 2) & (
+        np.abs(rows - (height - 1) / 2) <= height / 2
+    )
+    if min(width, height) > 1:
+        (dx_down, dx_across), (dy_down, dy_across) = np.gradient(columns), np.gradient(rows)
+        seen &= (dx_across * dy_down > dx_down * dy_across) & (dx_across + dy_down > 0)
+    unseen = ~seen
+    unseen.flags.writeable = False
+    return columns, rows, unseen if unseen.any() else None
 
 
 def read_lens(fields: Mapping[str, Any], width: int, height: int, where: str) -> Lens:

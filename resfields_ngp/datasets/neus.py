@@ -12,14 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from .base import Capture, CaptureConfig, CaptureError, View, check_masks
+from .camera_files import CameraFile, common_scale_mat, find_camera_file, read_camera_file
 from .images import list_images, read_mask, read_rgb_stack, read_stack
-from .owlii import (
-    CameraFile,
-    common_scale_mat,
-    find_camera_file,
-    read_bounds,
-    read_camera_file,
-)
+from .owlii import read_bounds
 from .selection import select_cameras, select_frames
 
 

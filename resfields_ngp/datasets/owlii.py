@@ -2,8 +2,10 @@
 
     ROOT/<camera>/rgb/*.png              8-bit RGB, or RGBA: alpha is the mask without mask/
     ROOT/<camera>/mask/*.png             optional; any value above 0 is the subject
-    ROOT/<camera>/depth/*.png            optional; uint16, 1000 times the distance along the ray
+    ROOT/<camera>/depth/*.png            optional; uint16, distance along the ray in steps of
+                                         ``capture.depth_scale``, thousandths by default
     ROOT/<camera>/cameras_sphere.npz     world_mat_<i>, scale_mat_<i>: 4x4, one a frame
+    ROOT/<camera>/seen.png               optional; 0 where straightened images show nothing
     ROOT/cloud/*.ply, ROOT/aabb.txt      optional; points and box in the normalised space
 
 ``world_mat`` takes world points to pixels and gives the cameras; ``scale_mat`` takes normalised
@@ -14,49 +16,22 @@ here cameras stay in world units.
 from __future__ import annotations
 
 import re
-import zipfile
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from ..cameras import Cameras, decompose_projection
 from .base import Capture, CaptureConfig, CaptureError, View, check_masks
-from .images import list_images, read_depth, read_mask, read_rgb_stack, read_stack
+from .camera_files import (
+    CAMERA_FILES,
+    CameraFile,
+    common_scale_mat,
+    find_camera_file,
+    read_camera_file,
+)
+from .images import check_size, list_images, read_depth, read_mask, read_rgb_stack, read_stack
+from .layout import SEEN_FILE
 from .selection import count_alike, frame_order, select_cameras, select_frames
-
-CAMERA_FILES = ("cameras_sphere.npz", "cameras.npz")
-
-
-@dataclass(frozen=True)
-class CameraFile:
-    """The matrices of one camera file."""
-
-    path: Path
-    """The npz file."""
-    world_mats: np.ndarray
-    """(n, 3, 4) float64, world to pixels."""
-    scale_mats: np.ndarray
-    """(n, 4, 4) float64 similarities, normalised to world."""
-    numbers: tuple[int, ...]
-    """What each frame's matrices are called in the file."""
-
-    def cameras(self, frames: Sequence[int], width: int, height: int) -> Cameras:
-        """Returns the cameras of some of its frames, in world units.
-
-        Raises:
-            CaptureError: A matrix is singular or has a mirror in it.
-        """
-        parts = []
-        for frame in frames:
-            try:
-                parts.append(decompose_projection(self.world_mats[frame]))
-            except ValueError as error:
-                key = f"world_mat_{self.numbers[frame]}"
-                raise CaptureError(f"{self.path}: {key}: {error}") from error
-        intrinsics, poses = (np.stack(part) for part in zip(*parts, strict=True))
-        return Cameras(intrinsics, poses, width, height)
 
 
 def load_owlii(config: CaptureConfig) -> Capture:
@@ -86,6 +61,7 @@ def load_owlii(config: CaptureConfig) -> Capture:
         world_from_normalised=common_scale_mat(files.values()),
         bounds=read_bounds(root / "aabb.txt"),
         clouds=clouds,
+        depth_scale=config.depth_scale,
         warnings=(
             *check_masks(views, held_out, frames, str(root)),
             *_misnumbered(root, list(files)),
@@ -113,90 +89,6 @@ def camera_folders(root: Path) -> list[Path]:
             "<camera>/cameras_sphere.npz"
         )
     return folders
-
-
-def find_camera_file(folder: Path) -> Path:
-    """Returns the camera file of a folder.
-
-    Raises:
-        CaptureError: It has none.
-    """
-    for name in CAMERA_FILES:
-        if (folder / name).is_file():
-            return folder / name
-    raise CaptureError(f"{folder}: no camera file; expected {' or '.join(CAMERA_FILES)}")
-
-
-def read_camera_file(path: Path, n_frames: int) -> CameraFile:
-    """Reads ``world_mat_<i>`` and ``scale_mat_<i>`` of `n_frames` frames.
-
-    i counts from 0; where there are as many matrices as frames, their order counts instead, so that
-    a sequence cut from a longer one may keep its numbers.
-
-    Raises:
-        CaptureError: The file is unreadable, lacks a matrix, or one is not finite, not 4x4 or, for
-            ``scale_mat``, not a similarity.
-    """
-    try:
-        with np.load(path) as stored:
-            matrices = {key: stored[key].astype(np.float64) for key in stored.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise CaptureError(f"{path}: not a readable npz file ({error}); copy it again") from error
-    found = sorted(int(key[10:]) for key in matrices if re.fullmatch(r"world_mat_\d+", key))
-    numbers = tuple(found if len(found) == n_frames else range(n_frames))
-    world_mats = np.empty((n_frames, 3, 4))
-    scale_mats = np.empty((n_frames, 4, 4))
-    for frame, number in enumerate(numbers):
-        world_mats[frame] = _matrix(path, matrices, f"world_mat_{number}", n_frames)[:3]
-        scale_mats[frame] = _matrix(path, matrices, f"scale_mat_{number}", n_frames)
-        _check_similarity(scale_mats[frame], f"{path}: scale_mat_{number}")
-    return CameraFile(path, world_mats, scale_mats, numbers)
-
-
-def _matrix(path: Path, matrices: dict[str, np.ndarray], key: str, n_frames: int) -> np.ndarray:
-    if key not in matrices:
-        kind = key.rsplit("_", 1)[0]
-        n_found = sum(name.startswith(f"{kind}_") and "inv" not in name for name in matrices)
-        raise CaptureError(
-            f"{path}: no {key}; it has {n_found} {kind} matrices for {n_frames} images, "
-            "expected one each"
-        )
-    matrix = matrices[key]
-    if matrix.shape not in ((4, 4), (3, 4)) or (key.startswith("scale") and len(matrix) < 4):
-        raise CaptureError(f"{path}: {key} has shape {matrix.shape}; expected (4, 4)")
-    if not np.isfinite(matrix).all():
-        raise CaptureError(f"{path}: {key} has NaN or infinite entries; expected finite numbers")
-    return matrix
-
-
-def _check_similarity(matrix: np.ndarray, what: str) -> None:
-    square = matrix[:3, :3].T @ matrix[:3, :3]
-    scale = np.trace(square) / 3
-    if scale <= 0 or np.linalg.det(matrix[:3, :3]) <= 0:
-        raise CaptureError(f"{what} is singular or mirrored; expected a scale above 0")
-    even = np.allclose(square, scale * np.eye(3), atol=1e-4 * scale)
-    if not even or not np.allclose(matrix[3], [0, 0, 0, 1]):
-        raise CaptureError(f"{what} is not a similarity; expected one scale for all axes")
-
-
-def common_scale_mat(files: Iterable[CameraFile]) -> np.ndarray:
-    """Returns the (4, 4) ``scale_mat`` that all frames of all camera files share.
-
-    Raises:
-        CaptureError: They differ, so that no one normalised space belongs to the capture.
-    """
-    files = list(files)
-    shared = files[0].scale_mats[0]
-    for file in files:
-        differences = np.abs(file.scale_mats - shared).max(axis=(1, 2))
-        worst = int(differences.argmax())
-        if differences[worst] > 1e-4 * np.abs(shared).max():
-            raise CaptureError(
-                f"{file.path}: scale_mat_{file.numbers[worst]} differs from "
-                f"scale_mat_{files[0].numbers[0]} of {files[0].path}; "
-                "expected the same in all frames and cameras"
-            )
-    return shared
 
 
 def _count_frames(root: Path, names: Sequence[str]) -> int:
@@ -239,7 +131,18 @@ def _load_view(
         masks = _read_beside(folder / "mask", len(paths), frames, read_mask, width, height)
     if config.use_depth and ((folder / "depth").is_dir() or not test):
         depths = _read_beside(folder / "depth", len(paths), frames, read_depth, width, height)
-    return View(folder.name, file.cameras(frames, width, height), images, masks, depths)
+    unseen = _read_unseen(folder / SEEN_FILE, images.shape[:3])
+    cameras = file.cameras(frames, width, height)
+    return View(folder.name, cameras, images, masks, depths, unseen=unseen)
+
+
+def _read_unseen(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
+    """Returns (n_frames, H, W) what `View.unseen` is; None without the file."""
+    if not path.is_file():
+        return None
+    unseen = ~read_mask(path)
+    check_size(path, unseen, shape[2], shape[1])
+    return np.broadcast_to(unseen, shape) if unseen.any() else None
 
 
 def _read_beside(

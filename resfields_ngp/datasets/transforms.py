@@ -4,7 +4,7 @@ The file, or its frames one by one, give ``fl_x, fl_y, cx, cy, w, h`` or ``camer
 ``k1..p2`` (see `lenses`). A frame has ``file_path`` (D-NeRF leaves out ``.png``), ``time`` (also
 ``frame_time``, ``timestamp``, ``timestep``, ``frame_index``; any unit), ``transform_matrix``
 (camera to world, OpenGL axes), and perhaps ``mask_path``, ``camera`` and ``depth_file_path``
-(along the optical axis).
+(along the optical axis, in steps of ``capture.depth_scale``).
 
 Distinct times, sorted, are the capture's frames; without any time all images show one moment.
 The images of one camera make a view: by their ``camera`` (also ``camera_name``, ``camera_label``,
@@ -19,65 +19,21 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..cameras import Cameras
-from .base import Capture, CaptureConfig, CaptureError, View, check_masks
-from .images import IMAGE_SUFFIXES, check_size, read_depth, read_mask, read_rgba
-from .lenses import Lens, read_lens
+from .base import Capture, CaptureConfig, CaptureError, check_masks
+from .images import IMAGE_SUFFIXES
 from .placement import place_unit_sphere
 from .selection import DEFAULT_TEST_CAMERA, select_cameras, select_frames
+from .shots import Shot, load_shots
 
 _TIME_KEYS = ("time", "frame_time", "timestamp", "timestep", "frame_index")
 _CAMERA_KEYS = ("camera", "camera_name", "camera_label", "camera_id")
 _PATH_KEYS = ("file_path", "mask_path", "depth_file_path")
 _PLAIN_FOLDERS = ("", ".", "images", "rgb", "rgba", "train", "test", "val")
-_WORLD_FROM_OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
-
-
-@dataclass(frozen=True)
-class Shot:
-    """One image of a transforms.json."""
-
-    where: str
-    """What errors name: the file and the number of the frame."""
-    image: Path
-    """Its image."""
-    time: float
-    """When, in the file's own unit."""
-    fields: dict[str, Any]
-    """The frame's keys over the file's."""
-    folder: Path
-    """What paths are relative to."""
-
-    @property
-    def pose(self) -> np.ndarray:
-        """The (4, 4) rigid `world_from_camera`, OpenCV axes.
-
-        Raises:
-            CaptureError: ``transform_matrix`` is not a rigid, finite matrix.
-        """
-        try:
-            matrix = np.asarray(self.fields.get("transform_matrix"), np.float64)
-        except (TypeError, ValueError):
-            matrix = np.zeros(0)
-        if matrix.shape not in ((4, 4), (3, 4)):
-            raise CaptureError(f"{self.where}: transform_matrix is not 4x4")
-        if not np.isfinite(matrix).all():
-            raise CaptureError(f"{self.where}: transform_matrix has NaN or infinite entries")
-        left, scales, right = np.linalg.svd(matrix[:3, :3])
-        if np.abs(scales - 1).max() > 1e-2 or np.linalg.det(left @ right) < 0:
-            raise CaptureError(
-                f"{self.where}: transform_matrix does not turn and move only; expected a rotation "
-                "without scale or mirror"
-            )
-        pose = np.eye(4)
-        pose[:3, :3], pose[:3, 3] = left @ right, matrix[:3, 3]
-        return pose @ _WORLD_FROM_OPENGL
 
 
 def load_transforms(config: CaptureConfig) -> Capture:
@@ -96,7 +52,7 @@ def load_transforms(config: CaptureConfig) -> Capture:
     training, test = select_cameras(list(groups), config, str(path))
     frames = select_frames(config.frames, len(times), str(path))
     views = {
-        name: _load_view(name, [groups[name][frame] for frame in frames], config)
+        name: load_shots(name, [groups[name][frame] for frame in frames], config)
         for name in (*training, *([test] if test else []))
     }
     trained = tuple(views[name] for name in training)
@@ -109,6 +65,7 @@ def load_transforms(config: CaptureConfig) -> Capture:
         frame_numbers=tuple(frames),
         world_from_normalised=world,
         bounds=bounds,
+        depth_scale=config.depth_scale,
         warnings=(*check_masks(trained, held_out, frames, str(path)), *notes),
     )
 
@@ -236,57 +193,3 @@ def _add_test_group(groups: dict[str, list[Shot]], path: Path, times: Sequence[f
         groups[DEFAULT_TEST_CAMERA] = [by_time[time] for time in times]
         return []
     return [f"{path.name}: its times are not those of the training frames; not used"]
-
-
-def _load_view(name: str, shots: Sequence[Shot], config: CaptureConfig) -> View:
-    """Returns a camera's footage, without lens distortion; image by image, since lenses differ."""
-    first, alpha = read_rgba(shots[0].image)
-    height, width = first.shape[:2]
-    images = np.empty((len(shots), height, width, 3), np.uint8)
-    is_masked = config.use_masks and (alpha is not None or "mask_path" in shots[0].fields)
-    masks = np.empty(images.shape[:3], bool) if is_masked else None
-    depths = np.empty(images.shape[:3], np.uint16) if config.use_depth else None
-    intrinsics = np.empty((len(shots), 3, 3))
-    for index, shot in enumerate(shots):
-        image, alpha = read_rgba(shot.image)
-        check_size(shot.image, image, width, height)
-        lens = read_lens(shot.fields, width, height, shot.where)
-        intrinsics[index] = lens.intrinsics
-        images[index] = lens.undistort(image)
-        if masks is not None:
-            masks[index] = _read_shot_mask(shot, alpha, lens, width, height)
-        if depths is not None:
-            depths[index] = _read_shot_depth(shot, lens, width, height)
-    poses = np.stack([shot.pose for shot in shots])
-    return View(name, Cameras(intrinsics, poses, width, height), images, masks, depths)
-
-
-def _read_shot_mask(
-    shot: Shot, alpha: np.ndarray | None, lens: Lens, width: int, height: int
-) -> np.ndarray:
-    """Returns (H, W) bool from ``mask_path``, else from alpha: covered by half or more."""
-    if "mask_path" in shot.fields:
-        path = shot.folder / shot.fields["mask_path"]
-        mask = read_mask(path)
-        check_size(path, mask, width, height)
-    elif alpha is not None:
-        mask = alpha >= 128
-    else:
-        raise CaptureError(f"{shot.image}: no alpha and no mask_path; its view's others have masks")
-    return lens.undistort(mask.astype(np.uint8), smooth=False) > 0
-
-
-def _read_shot_depth(shot: Shot, lens: Lens, width: int, height: int) -> np.ndarray:
-    """Returns (H, W) uint16 distances along the ray; the file's are along the optical axis."""
-    if "depth_file_path" not in shot.fields:
-        raise CaptureError(f"{shot.where}: no depth_file_path; use_depth needs one in each frame")
-    path = shot.folder / shot.fields["depth_file_path"]
-    depth = read_depth(path)
-    check_size(path, depth, width, height)
-    columns, rows = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
-    inverse = np.linalg.inv(lens.intrinsics)
-    lengths = np.hypot(
-        1.0, np.hypot(inverse[0, 0] * columns + inverse[0, 2], inverse[1, 1] * rows + inverse[1, 2])
-    )
-    along_rays = np.round(lens.undistort(depth, smooth=False) * lengths)
-    return np.minimum(along_rays, np.iinfo(np.uint16).max).astype(np.uint16)

@@ -6,16 +6,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
 from ..cameras import Cameras
 from ..config_tree import to_table
 from ..datasets.base import CaptureError
-from ..datasets.layout import CAMERA_FILE, write_cameras
+from ..datasets.layout import CAMERA_FILE, SEEN_FILE, write_cameras, write_png
 from ..datasets.placement import place_unit_sphere
 from ..datasets.selection import select_frames
 from ..writing import write_whole
 from .calibrations import READERS, Footage, FootageView
 from .folder import CaptureFolder
-from .footage_views import cameras_of, count_frames, view_job, write_view
+from .footage_views import cameras_of, count_frames, unseen_of, view_job, write_view
 from .rigs import TEST_CAMERA
 from .workers import run_jobs
 
@@ -88,6 +90,9 @@ def prepare_video(
     folder = CaptureFolder.open(out, _settings(config, chosen), overwrite)
     cameras = {job.name: cameras_of(job, len(frames)) for job in jobs}
     _write_cameras(folder, cameras, _place(config.footage, footage), str(root))
+    for job in jobs:
+        if (unseen := unseen_of(job, len(frames))) is not None:
+            write_png(out / job.name / SEEN_FILE, np.where(unseen, 0, 255).astype(np.uint8))
     facts = {"source": root.resolve().name, "calibration": kind, "frames": frames}
     folder.add_to_record({**facts, "cameras": {job.name: job.view.name for job in jobs}})
     working.say(f"{root.name}: {kind}, {len(jobs)} cameras, {len(frames)} frames of {n_all}")

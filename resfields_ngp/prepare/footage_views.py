@@ -125,6 +125,23 @@ def cameras_of(job: ViewJob, n_frames: int) -> Cameras:
     return Cameras(np.stack(lenses), poses, *job.size)
 
 
+def unseen_of(job: ViewJob, n_frames: int) -> np.ndarray | None:
+    """Returns where an image as it is written shows nothing of the lens, at whichever frame.
+
+    Returns:
+        (H, W) bool; None where all images are whole.
+    """
+    if not job.view.distortion:
+        return None
+    size, n_lenses = _first_size(job.view), min(len(job.view.intrinsics), n_frames)
+    lenses = [_lens(job.view, index, size) for index in range(n_lenses)]
+    found = [each for lens in lenses if (each := lens.unseen(*size)) is not None]
+    if not found:
+        return None
+    # A pixel of a smaller image mixes those of the original: none of them may be unseen.
+    return _resized(np.logical_or.reduce(found).astype(np.float32), job.size) > 0
+
+
 def _lens(view: FootageView, index: int, size: tuple[int, int]) -> Lens:
     """Returns a frame's lens for images of a size."""
     intrinsics = view.intrinsics[index if len(view.intrinsics) > 1 else 0]

@@ -12,8 +12,9 @@ import numpy as np
 
 from ..cameras import Cameras, look_at
 from ..datasets.base import CaptureError
+from ..datasets.camera_files import CameraFile, find_camera_file, read_camera_file
 from ..datasets.images import list_images, read_rgba
-from ..datasets.owlii import CameraFile, camera_folders, find_camera_file, read_camera_file
+from ..datasets.owlii import camera_folders
 
 TEST_CAMERA = "cam_test"
 

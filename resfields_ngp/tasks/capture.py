@@ -191,5 +191,8 @@ def held_out_psnr(task: CaptureTask, source: PixelSource, n_pixels: int = 4096) 
     batch = drawn.to(task.field.backend.device)
     background = task.config.rendered_background(source.has_masks)
     rendering = render(task.field, task.occupancy, batch.rays, background)
-    error = float(((rendering.rgbs - batch.rgbs) ** 2).mean())
+    errors = ((rendering.rgbs - batch.rgbs) ** 2).mean(1)
+    if batch.weights is not None:
+        errors = errors[batch.weights > 0]
+    error = float(errors.mean())
     return -10.0 * math.log10(max(error, 1e-10))

@@ -79,12 +79,12 @@ def agreement(ours: Path, given: Path) -> Row:
         colours.append(np.abs(mine.images[both].astype(float) - theirs.images[both]).mean(axis=1))
         known = (mine.depths > 0) & (theirs.depths > 0)
         depths.append(np.abs(mine.depths[known].astype(float) - theirs.depths[known]))
-    scale = first.depth_scale * second.world_from_normalised[0, 0]
+    scale = first.depth_scale / second.world_from_normalised[0, 0]
     return {
         "mask_iou": float(np.mean(overlaps)),
         "worst_mask_iou": min(overlaps),
         "colour_error": float(np.concatenate(colours).mean()),
-        "depth_error_p99": float(np.percentile(np.concatenate(depths), 99)) / scale,
+        "depth_error_p99": float(np.percentile(np.concatenate(depths), 99)) * scale,
     }
 
 

@@ -38,6 +38,15 @@ def test_masks_are_exact_before_a_plain_backdrop_however_noisy(backdrop, noise: 
     assert "plain backdrop" in found.warnings[0] and len(found.warnings) == 1
 
 
+@pytest.mark.parametrize("backdrop", [(0, 0, 0), (255, 255, 255)])
+def test_what_a_lens_did_not_see_is_neither_backdrop_nor_subject(backdrop):
+    bent = sphere_capture(CENTRES, (0.4, 0.15), k1=0.8)
+    for view in bent.views:
+        images = np.where(view.masks[..., None], 128, np.array(backdrop)).astype(np.uint8)
+        images[view.unseen] = 0
+        np.testing.assert_array_equal(keyed_masks(images, view.unseen), view.masks)
+
+
 def test_a_frames_mask_is_the_same_whichever_frames_are_loaded():
     """Training sees all of them, meshes are fitted to one at a time."""
     capture, _ = spheres((20, 180, 40), 1)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from resfields_ngp.datasets import CaptureError
-from resfields_ngp.datasets.lenses import read_lens
+from resfields_ngp.datasets.lenses import Lens, read_lens
 
 
 @pytest.mark.parametrize("fisheye", [False, True])
@@ -41,3 +41,51 @@ def test_intrinsics_follow_an_image_scaled_both_ways_alike():
     assert np.allclose(lens.intrinsics, [[50, 0, 20.5], [0, 45, 15.5], [0, 0, 1]])
     with pytest.raises(CaptureError, match="here: the image is 40 x 40, w and h say 80 x 60"):
         read_lens(fields, 40, 40, "here")
+
+
+WIDTH, HEIGHT = 60, 44
+INTRINSICS = np.array([[70.0, 0, 31.0], [0, 72, 20.5], [0, 0, 1]])
+
+
+@pytest.mark.parametrize(
+    ("distortion", "fisheye"),
+    [((0.4, 0.1, 0.01, -0.02, 0.0), False), ((0.9, 0.0, 0.0, 0.0), True)],
+)
+def test_unseen_is_what_the_lens_puts_beside_its_image(distortion, fisheye):
+    lens = Lens(INTRINSICS, distortion, fisheye)
+    rows, columns = np.mgrid[:HEIGHT, :WIDTH] + 0.5
+    rays = np.stack([columns, rows, np.ones_like(rows)], -1).reshape(-1, 3)
+    rays = rays @ np.linalg.inv(INTRINSICS).T
+    project = cv2.fisheye.projectPoints if fisheye else cv2.projectPoints
+    zero = np.zeros(3)
+    x, y = project(rays[None], zero, zero, INTRINSICS, np.array(distortion))[0].reshape(-1, 2).T
+    beside = np.maximum(np.maximum(-x, x - WIDTH), np.maximum(-y, y - HEIGHT))
+    unseen = lens.unseen(WIDTH, HEIGHT)
+    assert unseen is not None and 0.02 < unseen.mean() < 0.5
+    clear = np.abs(beside) > 1e-3
+    assert np.array_equal(unseen.ravel()[clear], beside[clear] > 0)
+    white = np.full((HEIGHT, WIDTH, 3), 255, np.uint8)
+    for smooth in (True, False):  # black there, and no darker anywhere else
+        assert np.array_equal(lens.undistort(white, smooth)[..., 0] == 0, unseen)
+        assert np.array_equal(lens.undistort(white, smooth)[..., 1] == 255, ~unseen)
+
+
+def test_a_lens_that_reaches_farther_than_its_pinhole_leaves_nothing_unseen():
+    assert Lens(INTRINSICS, (-0.1, 0.0, 0.0, 0.0), False).unseen(WIDTH, HEIGHT) is None
+    assert Lens(INTRINSICS, (), False).unseen(WIDTH, HEIGHT) is None
+
+
+def test_what_a_polynomial_that_folds_back_shows_again_is_unseen():
+    """Beyond r = 1 / sqrt(-3 k1) the image is met a second time."""
+    wide = np.array([[30.0, 0, WIDTH / 2], [0, 30, HEIGHT / 2], [0, 0, 1]])
+    unseen = Lens(wide, (-0.5, 0.0, 0.0, 0.0), False).unseen(WIDTH, HEIGHT)
+    rows, columns = np.mgrid[:HEIGHT, :WIDTH] + 0.5
+    radii = np.hypot(columns - WIDTH / 2, rows - HEIGHT / 2) / 30
+    fold = np.sqrt(1 / 1.5)
+    clear = np.abs(radii - fold) > 2 / 30
+    assert unseen is not None and np.array_equal(unseen[clear], radii[clear] > fold)
+
+
+def test_lenses_that_are_alike_share_one_map():
+    one, other = (Lens(INTRINSICS.copy(), (0.4, 0.0, 0.0, 0.0), False) for _ in range(2))
+    assert one.unseen(WIDTH, HEIGHT) is other.unseen(WIDTH, HEIGHT)

@@ -198,7 +198,7 @@ def test_depths_lead_to_the_surface(written):
             assert len(rows) > 100
             pixels = np.stack([columns, rows], axis=1) + 0.5
             origins, directions = view.cameras.rays(pixels, frame, space)
-            distances = view.depths[frame, rows, columns, None] / capture.depth_scale
+            distances = view.depths[frame, rows, columns, None] * capture.depth_scale
             points = origins + distances * directions
             # Half a millimetre of rounding; cameras are stored as float32.
             time = frame_time(frame, capture.n_frames)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from tiny_capture import (
     HEIGHT,
     N_FRAMES,
@@ -19,7 +20,10 @@ from tiny_capture import (
     write_tiny,
 )
 
+from resfields_ngp.datasets import CaptureConfig
 from resfields_ngp.datasets.transforms import Shot, _camera_name
+from resfields_ngp.model_space import ModelSpace
+from resfields_ngp.pixels import PixelSource
 
 
 def entry(index: int, frame: int, **changed) -> dict:
@@ -216,6 +220,47 @@ def test_a_view_must_have_every_time(root):
     write(root, entries()[:-1])
     message = refusal(root / "transforms.json")
     assert 'camera "cam_train_2" has 0 images at time 1 and 1 at others' in message
+
+
+def test_what_straightened_images_do_not_show_is_marked(root):
+    write(root, [each | {"k1": 0.5} for each in entries()])
+    capture = load(root / "transforms.json", use_depth=True)
+    for view in (*capture.views, capture.test_view):
+        assert view.unseen.shape == view.masks.shape and 0.02 < view.unseen.mean() < 0.5
+        unseen = view.unseen
+        assert not view.images[unseen].any() and not view.masks[unseen].any()
+        assert not view.depths[unseen].any()
+        assert np.array_equal(view.untrusted, unseen)
+    # One lens, one map; but the held-out camera zooms.
+    assert capture.views[0].unseen.strides[0] == 0 and capture.test_view.unseen.strides[0] > 0
+    write(root, entries())
+    assert all(view.unseen is None for view in load(root / "transforms.json").views)
+
+
+@pytest.mark.parametrize("kind", ["owlii", "transforms"])
+def test_depths_are_in_world_units_by_the_scale_given(root, kind):
+    """A world in millimetres with depths in millimetres: steps of one unit."""
+    path = root if kind == "owlii" else root / "transforms.json"
+    space = ModelSpace(np.diag([2.0, 2.0, 2.0, 1.0]), np.zeros((N_FRAMES, 3)))
+    found = []
+    for scale in (1.0, 0.001):
+        capture = load(path, kind=kind, use_depth=True, depth_scale=scale)
+        assert capture.depth_scale == scale
+        source = PixelSource(capture, space, capture.views, use_depth=True)
+        batch = source.draw((1, 2), 400, 0.5, torch.Generator().manual_seed(0))
+        assert batch.depths is not None and batch.masks is not None
+        world = batch.depths.numpy() * 2.0 / scale
+        stored = np.concatenate([view.depths[view.masks] for view in capture.views])
+        on_subject = batch.masks.numpy() > 0
+        assert np.isin(np.round(world[on_subject]), stored).all() and not world[~on_subject].any()
+        found.append(batch.depths)
+    assert torch.allclose(found[0], 1000 * found[1], rtol=1e-5)
+
+
+@pytest.mark.parametrize("scale", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_depth_scale_must_be_above_zero(scale):
+    with pytest.raises(ValueError, match=r"capture\.depth_scale is .*; allowed: above 0"):
+        CaptureConfig(depth_scale=scale)
 
 
 def test_depths_become_distances_along_the_ray(root):

@@ -12,7 +12,11 @@ import pytest
 
 from resfields_ngp.cameras import Cameras, look_at
 from resfields_ngp.cli import main
-from resfields_ngp.datasets import CaptureConfig, load_capture
+from resfields_ngp.datasets import CaptureConfig, CaptureError, load_capture
+from resfields_ngp.datasets.lenses import Lens
+from resfields_ngp.prepare.calibrations import FootageView
+from resfields_ngp.prepare.footage_views import unseen_of, view_job, write_view
+from resfields_ngp.prepare.matting import MattingConfig
 
 WIDTH, HEIGHT, N_FRAMES, N_CAMERAS = 40, 30, 3, 4
 CENTRE = np.array([0.3, 1.0, -0.2])
@@ -184,6 +188,33 @@ def test_distorted_footage_is_straightened(tmp_path: Path):
     capture = load_capture(CaptureConfig(path=str(tmp_path / "capture")))
     np.testing.assert_array_equal(capture.views[1].images[0], shot(1, 0)[0])
     assert (capture.views[0].images[0] != shot(0, 0)[0]).any()
+    assert not (tmp_path / "capture" / "01" / "seen.png").exists()
+    assert capture.views[1].unseen is None
+    unseen = capture.views[0].unseen
+    expected = Lens(rig()[0].intrinsics[0], (0.3, 0, 0, 0, 0.0), False).unseen(WIDTH, HEIGHT)
+    assert unseen is not None and unseen.shape == (N_FRAMES, HEIGHT, WIDTH)
+    np.testing.assert_array_equal(unseen[1], expected)
+
+
+def test_scaled_footage_marks_every_pixel_that_mixes_in_what_its_lens_did_not_see(tmp_path: Path):
+    cameras = rig()[0]
+    parts = cameras.intrinsics, cameras.world_from_camera, 0, 0, (0.5, 0, 0, 0, 0.0)
+    view = FootageView("one", (tmp_path / "0.png",), None, *parts)
+    _write(tmp_path / "0.png", np.full((HEIGHT, WIDTH, 3), 255, np.uint8))
+    job = view_job(view, "one", [0], 20, MattingConfig(source="none"), tmp_path / "out")
+    write_view(job)
+    image = cv2.imread(str(tmp_path / "out" / "one" / "rgb" / "000000.png"))
+    unseen = unseen_of(job, 1)
+    assert unseen is not None and unseen.shape == (15, 20) and unseen.mean() < 0.6
+    assert (image[~unseen] == 255).all()
+
+
+def test_a_map_of_another_size_is_refused(tmp_path: Path):
+    out = tmp_path / "capture"
+    assert _prepare(write_easy_volcap(tmp_path / "footage"), out) == 0
+    _write(out / "00" / "seen.png", np.zeros((5, 6), np.uint8))
+    with pytest.raises(CaptureError, match="seen.png: 6 x 5 pixels; expected 40 x 30"):
+        load_capture(CaptureConfig(path=str(out)))
 
 
 def test_boxes_of_actors_hq_place_the_subject(tmp_path: Path):

@@ -140,7 +140,8 @@ def inspect_capture(capture: Capture, config: HullConfig, n_parameters: int = 0)
 def _report(capture: Capture, view: View, coverage: np.ndarray | None) -> ViewReport:
     arrays = (view.images, view.masks, view.depths)
     numbers = capture.frame_numbers
-    seen = coverage is not None and not np.isnan(coverage).all()
+    if coverage is not None and np.isnan(coverage).all():
+        coverage = None
     return ViewReport(
         name=view.name,
         width=view.cameras.width,
@@ -148,9 +149,9 @@ def _report(capture: Capture, view: View, coverage: np.ndarray | None) -> ViewRe
         n_images=len(view.images),
         n_bytes=sum(array.nbytes for array in arrays if array is not None),
         foreground=None if view.masks is None else float(view.masks.mean()),
-        coverage=float(np.nanmean(coverage)) if seen else None,
-        worst_coverage=float(np.nanmin(coverage)) if seen else None,
-        worst_frame=numbers[int(np.nanargmin(coverage))] if seen else None,
+        coverage=None if coverage is None else float(np.nanmean(coverage)),
+        worst_coverage=None if coverage is None else float(np.nanmin(coverage)),
+        worst_frame=None if coverage is None else numbers[int(np.nanargmin(coverage))],
         empty_masks=_without_subject(view, numbers),
     )
 

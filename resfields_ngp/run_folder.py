@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import json
 import os
-import platform
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +13,9 @@ from typing import Any
 
 from torch import Tensor
 
-from . import __version__
 from .checkpoint import latest_checkpoint, save_checkpoint
 from .config_tree import differing_keys
+from .environment import environment
 from .locking import Locked, held
 from .writing import write_whole
 
@@ -39,8 +35,6 @@ FREE_TO_CHANGE = (
     "export.",
 )
 """Settings, or tables of them, that a resumed run may have otherwise than when it began."""
-
-_PACKAGES = ("torch", "numpy", "numba", "scipy", "opencv-python-headless", "safetensors", "trimesh")
 
 
 class RunFolderError(ValueError):
@@ -264,44 +258,6 @@ def check_same_settings(
             f"{source}: the run there has other settings for {shown};"
             " leave them out to resume it, or pass --overwrite"
         )
-
-
-def environment() -> dict[str, Any]:
-    """Returns the versions and machine that a run used, for ``env.json``."""
-    versions: dict[str, str | None] = {"resfields-ngp": __version__}
-    for name in _PACKAGES:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            versions[name] = None
-    return {
-        "command": sys.argv,
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "cpu": _cpu_name(),
-        "cpu_count": os.cpu_count(),
-        "versions": versions,
-        "git_commit": _git_commit(),
-    }
-
-
-def _cpu_name() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
-
-
-def _git_commit() -> str | None:
-    """Returns the commit of the checkout that the package runs from, None outside one."""
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
-    try:
-        found = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return found.stdout.strip() or None
 
 
 def _ends_line(file: Any) -> bool:

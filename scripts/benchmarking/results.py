@@ -16,7 +16,7 @@ from typing import Any
 import numba
 import torch
 
-from resfields_ngp.run_folder import environment
+from resfields_ngp.environment import environment
 from resfields_ngp.writing import write_whole
 
 Row = dict[str, Any]

@@ -96,6 +96,21 @@ def test_rays_that_find_no_room_do_not_count():
     assert not torch.equal(rendered(90, counted)[0].losses["mask"], one.losses["mask"])
 
 
+@pytest.mark.parametrize("capacity", [None, 90, 190])
+def test_what_pixels_that_do_not_count_show_teaches_nothing(capacity: int | None):
+    batch = pixels().draw((2, 0), 48, 0.5, seeded())
+    weights = (torch.arange(batch.rays.n_rays) % 3 > 0).float()
+    bare = replace(batch, weights=weights, masks=batch.masks * weights)
+    rgbs = torch.where(weights[:, None] > 0, batch.rgbs, 1.0 - batch.rgbs)
+    (one, gradients), (other, same) = (
+        rendered(capacity, each) for each in (bare, replace(bare, rgbs=rgbs))
+    )
+    assert all(torch.equal(one.losses[name], other.losses[name]) for name in one.losses)
+    assert all(torch.equal(gradients[name], same[name]) for name in gradients)
+    counted = rendered(capacity, replace(bare, weights=None))[0]
+    assert counted.losses["mask"] > one.losses["mask"]  # they would be background
+
+
 MOVING: dict[str, tuple[MotionConfig, dict[str, str]]] = {
     **{kind.__name__: (kind(), {}) for kind in get_args(MotionConfig)},
     **{name: (NoMotionConfig(), {"factorisation": name}) for name in FACTORISATIONS},

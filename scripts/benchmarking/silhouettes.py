@@ -46,7 +46,7 @@ def silhouette_overlaps(run_path: Path, capture_path: Path | None) -> Row:
         mesh = read_mesh(path) if path else None
         for index, view in enumerate(capture.views):
             if mesh is not None and view.masks is not None:
-                seen = silhouette(mesh, view.cameras, frame)
+                seen = view.blanked(silhouette(mesh, view.cameras, frame), frame)
                 overlaps[frame, index] = silhouette_iou(seen, view.masks[frame])
     means = zip(capture.views, np.nanmean(overlaps, axis=0), strict=True)
     by_frame = np.nanmean(overlaps, axis=1)

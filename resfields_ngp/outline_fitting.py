@@ -20,6 +20,7 @@ import numpy as np
 from scipy.sparse import csr_matrix, diags, identity
 
 from .cameras import projected
+from .facing import moves_that_turn_nothing
 from .mesh import Mesh, distinct_edges, face_areas, vertex_normals
 from .outlines import Outline, drawn_distances, find_rim, outline_gaps
 from .surface_fitting import graph_laplacian
@@ -78,7 +79,8 @@ def fit_outlines(
     length = float(lengths.mean())
     weights = length / np.maximum(lengths, _SHORTEST * length)
     laplacian = graph_laplacian(edges, weights, len(start))
-    spread = _spread(laplacian)
+    sharing = _sharing(laplacian)
+    spread = _spread(sharing)
     area = float(face_areas(mesh).sum()) / len(start)
     for _ in range(PASSES):
         demands = _demands(start, spread @ moves, mesh.faces, edges, outlines, reach)
@@ -89,21 +91,27 @@ def fit_outlines(
         springs = csr_matrix(springs + HOLD * area / demands.pixel**2 * identity(len(start)))
         weight = _CHORD * length / demands.pixel
         moves = _solved(demands, springs / weight, moves)
-    return start + spread @ moves
+    return start + moves_that_turn_nothing(start, spread @ moves, mesh.faces)
 
 
-def _spread(laplacian: csr_matrix) -> csr_matrix:
-    """Returns the (V, V) map from what vertices are told to how they move.
+def _sharing(laplacian: csr_matrix) -> csr_matrix:
+    """Returns the (V, V) map from moves to ones of which half are taken over from neighbours.
 
-    Each takes over half of its neighbours' mean, `SPREAD` times: a demand on one vertex alone would
-    pull it out as a spike, whose slope costs next to nothing. Ends of short edges are told nearly
-    the same, else the slivers of a marched surface turn over.
+    Ends of short edges are told nearly the same, else the slivers of a marched surface turn over.
     """
     halves = diags(0.5 / np.maximum(laplacian.diagonal(), 1e-9))
-    lazy = csr_matrix(identity(laplacian.get_shape()[0]) - halves @ laplacian)
-    spread = lazy
+    return csr_matrix(identity(laplacian.get_shape()[0]) - halves @ laplacian)
+
+
+def _spread(sharing: csr_matrix) -> csr_matrix:
+    """Returns the (V, V) map from what vertices are told to how they move.
+
+    They share it `SPREAD` times: a demand on one vertex alone would pull it out as a spike, whose
+    slope costs next to nothing.
+    """
+    spread = sharing
     for _ in range(SPREAD - 1):
-        spread = csr_matrix(spread @ lazy)
+        spread = csr_matrix(spread @ sharing)
     return spread
 
 

@@ -106,8 +106,9 @@ def distinct_edges(faces: np.ndarray, n_vertices: int) -> tuple[np.ndarray, np.n
 
 def face_crosses(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     """Returns (F, 3) normals of triangles, twice as long as their areas."""
-    corners = vertices[faces].astype(np.float64)
-    return np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    a, b, c = (np.asarray(vertices, np.float64)[corners] for corners in faces.T)
+    (ux, uy, uz), (vx, vy, vz) = (b - a).T, (c - a).T
+    return np.stack([uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx], 1)
 
 
 def vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:

@@ -160,26 +160,12 @@ def _solved(demands: _Demands, springs: csr_matrix, moves: np.ndarray) -> np.nda
     By conjugate gradients from the last ones on, and only so far as shows: what is left is smooth
     and small.
     """
-    places, normals = demands.places, demands.normals
-    gathered = csr_matrix(places.T)
+    from .backends.cpu.outlines import balanced
 
-    def applied(values: np.ndarray) -> np.ndarray:
-        along = (np.asarray(places @ values) * normals).sum(1, keepdims=True)
-        return np.asarray(gathered @ (along * normals)) + np.asarray(springs @ values)
+    places, lengths = _parts(demands.places), demands.lengths
+    limits = _ITERATIONS, _TOLERANCE
+    return balanced(places, demands.normals, lengths, _parts(springs), moves, *limits)
 
-    squares = np.asarray(csr_matrix(gathered.multiply(gathered)) @ normals**2)
-    scales = 1 / (squares + springs.diagonal()[:, None])
-    target = np.asarray(gathered @ (demands.lengths[:, None] * normals))
-    residuals = target - applied(moves)
-    steps = scales * residuals
-    product, enough = float((residuals * steps).sum()), _TOLERANCE * float(np.linalg.norm(target))
-    for _ in range(_ITERATIONS):
-        if np.linalg.norm(residuals) <= enough:
-            break
-        changes = applied(steps)
-        length = product / float((steps * changes).sum())
-        moves, residuals = moves + length * steps, residuals - length * changes
-        preconditioned = scales * residuals
-        last, product = product, float((residuals * preconditioned).sum())
-        steps = preconditioned + product / last * steps
-    return moves
+
+def _parts(matrix: csr_matrix) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    return matrix.indptr, matrix.indices, matrix.data

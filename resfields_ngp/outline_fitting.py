@@ -80,18 +80,18 @@ def fit_outlines(
     weights = length / np.maximum(lengths, _SHORTEST * length)
     laplacian = graph_laplacian(edges, weights, len(start))
     sharing = _sharing(laplacian)
-    spread = _spread(sharing)
     area = float(face_areas(mesh).sum()) / len(start)
     for _ in range(PASSES):
-        demands = _demands(start, spread @ moves, mesh.faces, edges, outlines, reach)
+        demands = _demands(start, _spread(sharing, moves), mesh.faces, edges, outlines, reach)
         if demands is None:
             break
-        demands = replace(demands, places=csr_matrix(demands.places @ spread))
+        for _ in range(SPREAD):
+            demands = replace(demands, places=csr_matrix(demands.places @ sharing))
         springs = STIFFNESS * _COTANGENT * laplacian
         springs = csr_matrix(springs + HOLD * area / demands.pixel**2 * identity(len(start)))
         weight = _CHORD * length / demands.pixel
         moves = _solved(demands, springs / weight, moves)
-    return start + moves_that_turn_nothing(start, spread @ moves, mesh.faces)
+    return start + moves_that_turn_nothing(start, _spread(sharing, moves), mesh.faces)
 
 
 def _sharing(laplacian: csr_matrix) -> csr_matrix:
@@ -103,16 +103,15 @@ def _sharing(laplacian: csr_matrix) -> csr_matrix:
     return csr_matrix(identity(laplacian.get_shape()[0]) - halves @ laplacian)
 
 
-def _spread(sharing: csr_matrix) -> csr_matrix:
-    """Returns the (V, V) map from what vertices are told to how they move.
+def _spread(sharing: csr_matrix, told: np.ndarray) -> np.ndarray:
+    """Returns how vertices move, (V, 3), by what they are told.
 
     They share it `SPREAD` times: a demand on one vertex alone would pull it out as a spike, whose
     slope costs next to nothing.
     """
-    spread = sharing
-    for _ in range(SPREAD - 1):
-        spread = csr_matrix(spread @ sharing)
-    return spread
+    for _ in range(SPREAD):
+        told = np.asarray(sharing @ told)
+    return told
 
 
 def _demands(

@@ -117,10 +117,10 @@ def find_rim(
     edges: np.ndarray,  # (E, 2)
 ) -> Rim:
     """Returns where a mesh's edges cross the rim in an outline's camera, hidden parts too."""
-    x, y, z = ((outline.centre - vertices) * normals).T
-    facing = x + y + z
-    is_facing = facing > 0
-    edges = edges[is_facing[edges[:, 0]] != is_facing[edges[:, 1]]]
+    from .backends.cpu.outlines import turning
+
+    facing, chosen = turning(vertices, normals, edges, outline.centre)
+    edges = edges[chosen]
     start, end = facing[edges[:, 0]], facing[edges[:, 1]]
     shares = start / (start - end)
     positions = _between(vertices, edges, shares)

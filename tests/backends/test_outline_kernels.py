@@ -7,7 +7,7 @@ import pytest
 from scipy.sparse import csr_matrix, diags
 from scipy.sparse import random as random_matrix
 
-from resfields_ngp.backends.cpu.outlines import balanced, draw, nearest_exits
+from resfields_ngp.backends.cpu.outlines import balanced, draw, nearest_exits, turning
 from resfields_ngp.rasterising import covered_pixels
 
 HEIGHT, WIDTH, FINER = 20, 30, 3
@@ -54,6 +54,16 @@ def test_small_triangles_that_begin_where_it_is_deep_are_passed_over() -> None:
 def test_a_triangle_without_area_covers_nothing() -> None:
     pixels = np.array([[1.0, 1.0], [5.0, 5.0], [9.0, 9.0]])
     assert not drawn(pixels, np.array([[0, 1, 2], [0, 0, 1]]), NOWHERE, 0.0).any()
+
+
+@pytest.mark.parametrize("n_edges", [0, 1, 200])
+def test_edges_turn_away_where_one_end_only_faces_the_camera(n_edges: int) -> None:
+    generator = np.random.default_rng(0)
+    vertices, normals = generator.normal(size=(2, 50, 3))
+    edges, centre = generator.integers(0, 50, (n_edges, 2)), np.array([3.0, 0.0, 0.0])
+    facing, chosen = turning(vertices, normals, edges, centre)
+    np.testing.assert_allclose(facing, ((centre - vertices) * normals).sum(1), atol=1e-14)
+    np.testing.assert_array_equal(chosen, np.flatnonzero(np.diff(facing[edges] > 0, axis=1)))
 
 
 def test_the_nearest_exit_is_where_a_line_through_values_becomes_positive() -> None:

@@ -54,6 +54,24 @@ def _fill(first, second, third, finer, samples):
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
+def turning(vertices, normals, edges, centre):
+    """Returns how far vertices (V, 3) face a camera, and which edges face it with one end only."""
+    facing = np.empty(vertices.shape[0])
+    for i in range(vertices.shape[0]):
+        facing[i] = (
+            (centre[0] - vertices[i, 0]) * normals[i, 0]
+            + (centre[1] - vertices[i, 1]) * normals[i, 1]
+            + (centre[2] - vertices[i, 2]) * normals[i, 2]
+        )
+    found = np.empty(edges.shape[0], np.int64)
+    n_found = 0
+    for edge in range(edges.shape[0]):
+        found[n_found] = edge  # overwritten by the next one, unless it counts
+        n_found += (facing[edges[edge, 0]] > 0) != (facing[edges[edge, 1]] > 0)
+    return facing, found[:n_found].copy()
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
 def nearest_exits(values, steps, reach):
     """Returns, for each row of `values`, the step nearest to 0 where they become positive.
 

@@ -39,10 +39,12 @@ class Mesh:
 
     def subset(self, keep: np.ndarray) -> Mesh:
         """Returns the triangles where `keep` (F,) is True, and only the vertices that they use."""
-        used, faces = np.unique(self.faces[keep], return_inverse=True)
+        kept, is_used = self.faces[keep], np.zeros(len(self.vertices), bool)
+        is_used[kept] = True
+        used, faces = np.flatnonzero(is_used), _ranks(is_used)[kept]
         normals = None if self.normals is None else self.normals[used]
         colours = None if self.colours is None else self.colours[used]
-        return Mesh(self.vertices[used], faces.reshape(-1, 3), normals, colours)
+        return Mesh(self.vertices[used], faces, normals, colours)
 
 
 def is_far(mesh: Mesh) -> bool:
@@ -106,8 +108,9 @@ def distinct_edges(faces: np.ndarray, n_vertices: int) -> tuple[np.ndarray, np.n
 
 def face_crosses(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     """Returns (F, 3) normals of triangles, twice as long as their areas."""
-    corners = vertices[faces].astype(np.float64)
-    return np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    a, b, c = (np.asarray(vertices, np.float64)[corners] for corners in faces.T)
+    (ux, uy, uz), (vx, vy, vz) = (b - a).T, (c - a).T
+    return np.stack([uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx], 1)
 
 
 def vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
@@ -138,8 +141,15 @@ def face_components(mesh: Mesh) -> np.ndarray:
     rows, columns = mesh.faces[:, [0, 1]].ravel(), mesh.faces[:, [1, 2]].ravel()
     size = len(mesh.vertices)
     graph = coo_matrix((np.ones(len(rows), bool), (rows, columns)), shape=(size, size))
-    labels = connected_components(graph, directed=False)[1][mesh.faces[:, 0]]
-    return np.unique(labels, return_inverse=True)[1]
+    n_labels, labels = connected_components(graph, directed=False)
+    labels, has_faces = labels[mesh.faces[:, 0]], np.zeros(n_labels, bool)
+    has_faces[labels] = True
+    return _ranks(has_faces)[labels]
+
+
+def _ranks(chosen: np.ndarray) -> np.ndarray:
+    """Returns, for each place where `chosen` is True, how many there are before it."""
+    return np.cumsum(chosen) - 1
 
 
 def largest_components(

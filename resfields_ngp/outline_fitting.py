@@ -20,6 +20,7 @@ import numpy as np
 from scipy.sparse import csr_matrix, diags, identity
 
 from .cameras import projected
+from .facing import moves_that_turn_nothing
 from .mesh import Mesh, distinct_edges, face_areas, vertex_normals
 from .outlines import Outline, drawn_distances, find_rim, outline_gaps
 from .surface_fitting import graph_laplacian
@@ -78,33 +79,39 @@ def fit_outlines(
     length = float(lengths.mean())
     weights = length / np.maximum(lengths, _SHORTEST * length)
     laplacian = graph_laplacian(edges, weights, len(start))
-    spread = _spread(laplacian)
+    sharing = _sharing(laplacian)
     area = float(face_areas(mesh).sum()) / len(start)
     for _ in range(PASSES):
-        demands = _demands(start, spread @ moves, mesh.faces, edges, outlines, reach)
+        demands = _demands(start, _spread(sharing, moves), mesh.faces, edges, outlines, reach)
         if demands is None:
             break
-        demands = replace(demands, places=csr_matrix(demands.places @ spread))
+        for _ in range(SPREAD):
+            demands = replace(demands, places=csr_matrix(demands.places @ sharing))
         springs = STIFFNESS * _COTANGENT * laplacian
         springs = csr_matrix(springs + HOLD * area / demands.pixel**2 * identity(len(start)))
         weight = _CHORD * length / demands.pixel
         moves = _solved(demands, springs / weight, moves)
-    return start + spread @ moves
+    return start + moves_that_turn_nothing(start, _spread(sharing, moves), mesh.faces)
 
 
-def _spread(laplacian: csr_matrix) -> csr_matrix:
-    """Returns the (V, V) map from what vertices are told to how they move.
+def _sharing(laplacian: csr_matrix) -> csr_matrix:
+    """Returns the (V, V) map from moves to ones of which half are taken over from neighbours.
 
-    Each takes over half of its neighbours' mean, `SPREAD` times: a demand on one vertex alone would
-    pull it out as a spike, whose slope costs next to nothing. Ends of short edges are told nearly
-    the same, else the slivers of a marched surface turn over.
+    Ends of short edges are told nearly the same, else the slivers of a marched surface turn over.
     """
     halves = diags(0.5 / np.maximum(laplacian.diagonal(), 1e-9))
-    lazy = csr_matrix(identity(laplacian.get_shape()[0]) - halves @ laplacian)
-    spread = lazy
-    for _ in range(SPREAD - 1):
-        spread = csr_matrix(spread @ lazy)
-    return spread
+    return csr_matrix(identity(laplacian.get_shape()[0]) - halves @ laplacian)
+
+
+def _spread(sharing: csr_matrix, told: np.ndarray) -> np.ndarray:
+    """Returns how vertices move, (V, 3), by what they are told.
+
+    They share it `SPREAD` times: a demand on one vertex alone would pull it out as a spike, whose
+    slope costs next to nothing.
+    """
+    for _ in range(SPREAD):
+        told = np.asarray(sharing @ told)
+    return told
 
 
 def _demands(
@@ -152,26 +159,12 @@ def _solved(demands: _Demands, springs: csr_matrix, moves: np.ndarray) -> np.nda
     By conjugate gradients from the last ones on, and only so far as shows: what is left is smooth
     and small.
     """
-    places, normals = demands.places, demands.normals
-    gathered = csr_matrix(places.T)
+    from .backends.cpu.outlines import balanced
 
-    def applied(values: np.ndarray) -> np.ndarray:
-        along = (np.asarray(places @ values) * normals).sum(1, keepdims=True)
-        return np.asarray(gathered @ (along * normals)) + np.asarray(springs @ values)
+    places, lengths = _parts(demands.places), demands.lengths
+    limits = _ITERATIONS, _TOLERANCE
+    return balanced(places, demands.normals, lengths, _parts(springs), moves, *limits)
 
-    squares = np.asarray(csr_matrix(gathered.multiply(gathered)) @ normals**2)
-    scales = 1 / (squares + springs.diagonal()[:, None])
-    target = np.asarray(gathered @ (demands.lengths[:, None] * normals))
-    residuals = target - applied(moves)
-    steps = scales * residuals
-    product, enough = float((residuals * steps).sum()), _TOLERANCE * float(np.linalg.norm(target))
-    for _ in range(_ITERATIONS):
-        if np.linalg.norm(residuals) <= enough:
-            break
-        changes = applied(steps)
-        length = product / float((steps * changes).sum())
-        moves, residuals = moves + length * steps, residuals - length * changes
-        preconditioned = scales * residuals
-        last, product = product, float((residuals * preconditioned).sum())
-        steps = preconditioned + product / last * steps
-    return moves
+
+def _parts(matrix: csr_matrix) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    return matrix.indptr, matrix.indices, matrix.data

@@ -23,7 +23,7 @@ from .cameras import projected
 from .carving import dilated, mask_distances
 from .datasets.base import CaptureConfig, CaptureError, View
 from .hull import HullConfig, with_doubts
-from .rasterising import covered_pixels, image_values
+from .rasterising import image_values
 
 FINER = 3
 """A mesh is drawn with so many samples a pixel each way; half of them make it part of the mask."""
@@ -120,8 +120,10 @@ def find_rim(
     edges: np.ndarray,  # (E, 2)
 ) -> Rim:
     """Returns where a mesh's edges cross the rim in an outline's camera, hidden parts too."""
-    facing = ((outline.centre - vertices) * normals).sum(1)
-    edges = edges[(facing[edges[:, 0]] > 0) != (facing[edges[:, 1]] > 0)]
+    from .backends.cpu.outlines import turning
+
+    facing, chosen = turning(vertices, normals, edges, outline.centre)
+    edges = edges[chosen]
     start, end = facing[edges[:, 0]], facing[edges[:, 1]]
     shares = start / (start - end)
     positions = _between(vertices, edges, shares)
@@ -151,13 +153,17 @@ def outline_gaps(
         reach: Pixels up to which outlines are looked for.
     """
     mine = _crossings(own, rim, _HIDDEN)
-    masks = _crossings(outline.distances, rim, reach + _HIDDEN)
-    gaps = masks - mine
+    is_seen = np.isfinite(mine)
+    seen = rim.chosen(is_seen)
+    masks = _crossings(outline.distances, seen, reach + _HIDDEN)
+    found = masks - mine[is_seen]
     for unknown in (outline.doubts, outline.unseen):
         if unknown is not None:
-            places = rim.pixels + np.nan_to_num(masks)[:, None] * rim.directions
-            gaps[image_values(unknown, places, cv2.INTER_NEAREST) > 0] = np.nan
-    gaps[np.abs(gaps) > reach] = np.nan
+            places = seen.pixels + np.nan_to_num(masks)[:, None] * seen.directions
+            found[image_values(unknown, places, cv2.INTER_NEAREST) > 0] = np.nan
+    found[np.abs(found) > reach] = np.nan
+    gaps = np.full(len(mine), np.nan)
+    gaps[is_seen] = found
     return gaps
 
 
@@ -167,16 +173,11 @@ def drawn_distances(
     shape: tuple[int, int],  # height, width
 ) -> np.ndarray:
     """Returns (H, W) float32 pixels to the outline of a closed mesh that is drawn as a mask."""
-    height, width = shape[0] * FINER, shape[1] * FINER
+    from .backends.cpu.outlines import draw
+
     core, deep = _cores(pixels, shape)
-    is_deep = image_values(deep, pixels, cv2.INTER_NEAREST) > 0
-    arms = pixels[faces[:, 1:]] - pixels[faces[:, :1]]
-    is_drawn = ~is_deep[faces[:, 0]] | (np.abs(arms).max((1, 2)) > _MARGIN)
-    # What faces the camera, with y down, covers all that the whole covers.
-    is_drawn &= arms[:, 0, 0] * arms[:, 1, 1] < arms[:, 0, 1] * arms[:, 1, 0]
-    seen = np.zeros((height, width), np.float32)
-    for _, x, y, _ in covered_pixels(pixels[faces[is_drawn]] * FINER, width, height):
-        seen[y, x] = 1
+    seen = np.zeros((shape[0] * FINER, shape[1] * FINER), np.float32)
+    draw(np.ascontiguousarray(pixels), np.ascontiguousarray(faces), deep, _MARGIN, seen)
     parts = cv2.resize(seen, (shape[1], shape[0]), interpolation=cv2.INTER_AREA)
     return mask_distances((parts >= 0.5) | (core > 0))
 
@@ -199,16 +200,12 @@ def _cores(pixels: np.ndarray, shape: tuple[int, int]) -> tuple[np.ndarray, np.n
 
 def _crossings(distances: np.ndarray, rim: Rim, reach: float) -> np.ndarray:
     """Returns (M,) pixels along a rim's directions to the nearest way out of a mask, else NaN."""
+    from .backends.cpu.outlines import nearest_exits
+
     steps = np.arange(-np.ceil(reach / _STEP), np.ceil(reach / _STEP) + 1) * _STEP
     places = rim.pixels[:, None] + steps[:, None] * rim.directions[:, None]
     values = image_values(distances, places.reshape(-1, 2), cv2.INTER_LINEAR)
-    values = values.reshape(len(rim.pixels), len(steps))
-    low, high = values[:, :-1], values[:, 1:]
-    is_exit = (low < 0) & (high >= 0)
-    exits = steps[:-1] - _STEP * low / np.where(is_exit, high - low, 1)
-    exits = np.where(is_exit & (np.abs(exits) <= reach), exits, np.inf)
-    nearest = np.take_along_axis(exits, np.abs(exits).argmin(1)[:, None], axis=1)[:, 0]
-    return np.where(np.isfinite(nearest), nearest, np.nan)
+    return nearest_exits(values.reshape(len(rim.pixels), len(steps)), steps, reach)
 
 
 def _between(values: np.ndarray, edges: np.ndarray, shares: np.ndarray) -> np.ndarray:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 from test_outlines import CENTRE, PIXEL, ball, view_of
 
+from resfields_ngp import outline_fitting
+from resfields_ngp.carving import mask_distances
 from resfields_ngp.isosurface import isosurface
 from resfields_ngp.mesh import Mesh, face_crosses, vertex_normals
 from resfields_ngp.outline_fitting import fit_outlines
@@ -58,11 +62,50 @@ def test_tips_that_were_lost_come_back() -> None:
     assert outwards.mean() < 0.1 * PIXEL  # the flanks stay
 
 
+def count_turned(mesh: Mesh, found: np.ndarray) -> int:
+    before, after = (face_crosses(each, mesh.faces) for each in (mesh.vertices, found))
+    return int(((before * after).sum(1) < 0).sum())
+
+
+def noisy(outline: Outline, generator: np.random.Generator) -> Outline:
+    """Returns the outline of a mask with blots and bites of some pixels along its rim."""
+    noise = cv2.GaussianBlur(generator.normal(0, 20, outline.distances.shape), (0, 0), 2.0)
+    return replace(outline, distances=mask_distances(outline.distances + noise < 0))
+
+
 def test_slivers_of_a_marched_surface_do_not_turn_over() -> None:
     short = blunted(spindle(), 1.0 - PIXEL)
     found = fit_outlines(short, outlines(spindle(thickness=0.4 + PIXEL)), 3.0)
-    before, after = (face_crosses(each, short.faces) for each in (short.vertices, found))
-    assert ((before * after).sum(1) < 0).mean() < 2e-4
+    assert count_turned(short, found) == 0
+
+
+def marched_ball() -> Mesh:
+    """Returns a ball on a grid whose cells are half a pixel, slivers included."""
+    vertices, faces = isosurface(lambda at: np.linalg.norm(at - 0.5, axis=1) - 1 / 3, 192)
+    return Mesh((vertices - 0.5) * 3.0 + CENTRE, faces)
+
+
+@pytest.mark.parametrize("shape", [marched_ball, spindle])
+def test_noisy_masks_turn_no_triangle_over(
+    shape: Callable[[], Mesh], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mesh, generator = shape(), np.random.default_rng(0)
+    masks = [noisy(outline, generator) for outline in outlines(mesh)]
+    assert count_turned(mesh, fit_outlines(mesh, masks, 4.0)) == 0
+    monkeypatch.setattr(outline_fitting, "moves_that_turn_nothing", lambda _start, moves, _: moves)
+    assert count_turned(mesh, fit_outlines(mesh, masks, 4.0)) > 0  # or nothing was put to the test
+
+
+def test_masks_of_something_else_turn_no_triangle_over() -> None:
+    mesh, wrong = spindle(), outlines(ball(0.5))
+    assert count_turned(mesh, fit_outlines(mesh, wrong, 16.0)) == 0
+
+
+def test_where_none_turns_over_the_masks_have_their_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    masks = outlines(ball(1 + PIXEL))
+    found = fit_outlines(ball(), masks, 2.0)
+    monkeypatch.setattr(outline_fitting, "moves_that_turn_nothing", lambda _start, moves, _: moves)
+    np.testing.assert_array_equal(fit_outlines(ball(), masks, 2.0), found)
 
 
 def test_a_mesh_that_agrees_with_its_masks_stays() -> None:

@@ -65,8 +65,8 @@ class Witness:
         covered = np.isfinite(depths[::_FINER, ::_FINER]) if view.masks is None else None
         mask = covered if view.masks is None else view.masks[frame]
         assert mask is not None
-        if (unseen := view.unseen_at(frame)) is not None:
-            mask = mask & ~unseen
+        if (seen := view.seen_at(frame)) is not None:
+            mask = mask & seen
         self._insides = _insides(mask, config.border)
         # Interpolation beside the outline then meets the subject's colours only.
         self._image = fill_gutter(view.images[frame], mask)

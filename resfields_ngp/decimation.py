@@ -28,10 +28,11 @@ def parse_target(text: str) -> int:
     >>> parse_target("40k"), parse_target("full"), parse_target("12000")
     (40000, 0, 12000)
     """
-    found = re.fullmatch(r"(\d+)(k?)", text.strip().lower())
-    count = int(found[1]) * (1000 if found[2] else 1) if found else 0
-    if text.strip().lower() == "full":
+    plain = text.strip().lower()
+    if plain == "full":
         return 0
+    found = re.fullmatch(r"(\d+)(k?)", plain)
+    count = int(found[1]) * (1000 if found[2] else 1) if found else 0
     if count < FEWEST:
         raise ValueError(
             f"meshing.target_faces is '{text}'; allowed: full, or a number of triangles, "

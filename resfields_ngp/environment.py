@@ -1,4 +1,4 @@
-"""What a run was made with: versions, machine, command and commit."""
+"""What a run is made with: versions, machine, command and commit."""
 
 from __future__ import annotations
 
@@ -13,6 +13,13 @@ from typing import Any
 from . import __version__
 
 _PACKAGES = ("torch", "numpy", "numba", "scipy", "opencv-python-headless", "safetensors", "trimesh")
+
+
+def count_cores() -> int:
+    """Returns how many cores this process may use, where the system says so."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def environment() -> dict[str, Any]:

@@ -117,8 +117,7 @@ def evaluate_run(
         if report is not None:
             report(frame + 1, capture.n_frames)
     result = _summary(capture, view, config, rows)
-    result |= {"missing": missing, "without_subject": empty, "made_by": _made_by(run, view)}
-    result["unlisted"] = _unlisted(run, capture)
+    result |= {"missing": missing, "without_subject": empty, **_origins(run, capture, view)}
     write_whole(run / "evaluation.json", json.dumps(result, indent=1).encode())
     return result
 
@@ -192,13 +191,12 @@ def picture_scores(
     picture, truth = read_png(path), view.images[frame]
     if picture.shape != truth.shape:
         raise ValueError(f"{path}: shape {picture.shape}; the capture's is {truth.shape}")
-    mask, unseen = None if view.masks is None else view.masks[frame], view.unseen_at(frame)
+    mask = None if view.masks is None else view.masks[frame]
     if mask is not None:
         truth = truth * mask[..., None]
     picture, truth = view.blanked(picture, frame), view.blanked(truth, frame)
     seen, expected = picture / 255, truth / 255
-    told = None if unseen is None else ~unseen
-    scores = {"psnr": psnr(seen, expected, told), "ssim": ssim(seen, expected)}
+    scores = {"psnr": psnr(seen, expected, view.seen_at(frame)), "ssim": ssim(seen, expected)}
     if mask is not None:
         scores["masked_psnr"] = psnr(seen, expected, mask)
     if lpips is not None:
@@ -251,20 +249,18 @@ def _summary(
     }
 
 
-def _made_by(run: Path, view: View | None) -> dict[str, str]:
-    """Returns which weights meshes and pictures are of, as their own records say."""
-    found = {"meshes": read_manifest(run / "manifest.json").get("settings", {}).get("source")}
-    if view is not None:
-        found["renders"] = read_record(run / "renders" / view.name).get("source")
-    return {part: source for part, source in found.items() if source}
-
-
-def _unlisted(run: Path, capture: Capture) -> list[int]:
-    """Returns the numbers of frames with a mesh that a manifest, where there is one, lacks."""
+def _origins(run: Path, capture: Capture, view: View | None) -> dict[str, Any]:
+    """Returns ``made_by`` and ``unlisted`` of `evaluate_run`, as the run's own records say."""
     manifest = read_manifest(run / "manifest.json")
+    sources = {"meshes": manifest.get("settings", {}).get("source")}
+    if view is not None:
+        sources["renders"] = read_record(run / "renders" / view.name).get("source")
     listed = {row["frame"] for row in manifest["frames"]}
     there = [number for number in capture.frame_numbers if mesh_file(run, number)]
-    return [number for number in there if number not in listed] if "settings" in manifest else []
+    return {
+        "made_by": {part: source for part, source in sources.items() if source},
+        "unlisted": [n for n in there if n not in listed] if "settings" in manifest else [],
+    }
 
 
 def outdated(result: dict[str, Any], source: str) -> list[str]:

@@ -17,8 +17,9 @@ from rich.table import Table
 from .datasets.base import Capture, View
 from .metrics import psnr, silhouette_iou
 from .pictures import read_png, write_png
+from .textured_files import read_textured
 from .textured_rendering import TexturedScene
-from .texturing import read_export, readable_frames
+from .texturing import not_exported, readable_frames
 from .writing import write_whole
 
 SCORES = ("psnr", "masked_psnr", "silhouette_iou", "field_psnr")
@@ -56,9 +57,11 @@ def evaluate_round_trip(
     numbers = capture.frame_numbers
     frames = [frame for frame, number in enumerate(numbers) if number in exported]
     shown = set(np.linspace(0, len(frames) - 1, N_SHOWN).round().astype(int).tolist())
-    for place, frame in enumerate(frames or [0]):
+    if not frames:
+        raise not_exported(run, numbers[0])
+    for place, frame in enumerate(frames):
         number = numbers[frame]
-        scene = TexturedScene(read_export(run, number))
+        scene = TexturedScene(read_textured(exported[number]))
         for view in views:
             picture, mask = scene.render(view.cameras, frame)
             scores = compared(picture, mask, view, frame)
@@ -105,8 +108,7 @@ def compared(picture: np.ndarray, mask: np.ndarray, view: View, frame: int) -> d
 
 def _psnr(picture: np.ndarray, view: View, frame: int) -> float:
     """Returns a picture's PSNR where the view's image shows anything."""
-    unseen = view.unseen_at(frame)
-    return psnr(picture, _truth(view, frame), None if unseen is None else ~unseen)
+    return psnr(picture, _truth(view, frame), view.seen_at(frame))
 
 
 def _truth(view: View, frame: int) -> np.ndarray:

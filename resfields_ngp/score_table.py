@@ -37,9 +37,8 @@ def score_table(result: dict[str, Any], console: Console) -> Table:
 def _table(title: str, columns: Sequence[str]) -> Table:
     """Returns an empty table whose numbers are flush right and never cut."""
     table = Table(title=title, title_justify="left")
-    for number, name in enumerate(columns):
-        justify = "right" if number or columns[0] == "frame" else "left"
-        table.add_column(name, justify=justify, no_wrap=True)
+    for name in columns:
+        table.add_column(name, justify="left" if name == "score" else "right", no_wrap=True)
     return table
 
 

@@ -165,11 +165,15 @@ def read_export(run: Path, number: int) -> TexturedMesh:
     """
     files = readable_frames(run)
     if number not in files:
-        raise FileNotFoundError(
-            f"{run / FOLDER}: no obj or glb of frame {number};"
-            " run mesh --texture uv --format obj first"
-        )
+        raise not_exported(run, number)
     return read_textured(files[number])
+
+
+def not_exported(run: Path, number: int) -> FileNotFoundError:
+    """Returns the error of a frame that a run's textured export has no OBJ or GLB of."""
+    return FileNotFoundError(
+        f"{run / FOLDER}: no obj or glb of frame {number}; run mesh --texture uv --format obj first"
+    )
 
 
 def readable_frames(run: Path) -> dict[int, Path]:

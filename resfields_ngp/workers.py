@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .config import Config
+from .environment import count_cores
 from .extraction import MeshingConfig
 from .frame_jobs import FrameWriter, Job, Made, make_group
 
@@ -62,15 +63,8 @@ def made(
 
 def count_workers(config: Config, n_jobs: int) -> int:
     """Returns how many processes to use: as cores, memory and jobs allow."""
-    most = config.training.threads or _count_cores()
+    most = config.training.threads or count_cores()
     return max(1, min(most, n_jobs // JOBS_EACH, _available_memory() // WORKER_MEMORY))
-
-
-def _count_cores() -> int:
-    """Returns how many cores this process may use, where the system says so."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _available_memory() -> int:

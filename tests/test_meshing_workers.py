@@ -29,7 +29,7 @@ def with_threads(threads: int = 0) -> Config:
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """Stands for one of 12 cores and 64 GiB of RAM."""
-    monkeypatch.setattr(workers, "_count_cores", lambda: 12)
+    monkeypatch.setattr(workers, "count_cores", lambda: 12)
     monkeypatch.setattr(workers, "_available_memory", lambda: 64 * GIB)
 
 
@@ -46,7 +46,7 @@ def test_cores_jobs_and_memory_bound_the_workers(monkeypatch: pytest.MonkeyPatch
 
 
 def test_what_the_system_says_is_plausible():
-    assert 1 <= workers._count_cores() <= 4096
+    assert 1 <= workers.count_cores() <= 4096
     assert 1 << 26 < workers._available_memory() < 1 << 50
 
 

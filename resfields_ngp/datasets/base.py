@@ -77,6 +77,10 @@ class View:
         """Returns (H, W) bool where a frame's image shows nothing; None where all is seen."""
         return None if self.unseen is None else self.unseen[frame]
 
+    def seen_at(self, frame: int) -> np.ndarray | None:
+        """Returns (H, W) bool where a frame's image shows anything; None where all is seen."""
+        return None if self.unseen is None else ~self.unseen[frame]
+
     def blanked(self, picture: np.ndarray, frame: int) -> np.ndarray:
         """Returns a picture (H, W, ...), with 0 where the frame's image shows nothing."""
         unseen = self.unseen_at(frame)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import signal
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from typing import TypeVar
+
+from ..environment import count_cores
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -22,7 +23,7 @@ class Stopped(Exception):
 
 def count_workers(asked: int) -> int:
     """Returns how many processes to use: those asked for, or with 0 the cores that we may use."""
-    return asked or len(os.sched_getaffinity(0))
+    return asked or count_cores()
 
 
 def run_jobs(

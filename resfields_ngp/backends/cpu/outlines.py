@@ -167,30 +167,31 @@ def _apply(places, normals, springs, values, found):
 
     Unsigned, an index is never taken to count from the end, which saves looking.
     """
-    starts, columns, entries = springs
     for i in range(values.shape[0]):
-        x, y, z = 0.0, 0.0, 0.0
-        for at in range(starts[i], starts[i + 1]):
-            entry, j = entries[at], np.uint32(columns[at])
-            x += entry * values[j, 0]
-            y += entry * values[j, 1]
-            z += entry * values[j, 2]
-        found[i, 0], found[i, 1], found[i, 2] = x, y, z
+        found[i, 0], found[i, 1], found[i, 2] = _gathered(springs, i, values)
     starts, columns, entries = places
     for m in range(normals.shape[0]):
         nx, ny, nz = normals[m, 0], normals[m, 1], normals[m, 2]
-        x, y, z = 0.0, 0.0, 0.0
-        for at in range(starts[m], starts[m + 1]):
-            entry, j = entries[at], np.uint32(columns[at])
-            x += entry * values[j, 0]
-            y += entry * values[j, 1]
-            z += entry * values[j, 2]
+        x, y, z = _gathered(places, m, values)
         along = x * nx + y * ny + z * nz
         for at in range(starts[m], starts[m + 1]):
             pull, j = entries[at] * along, np.uint32(columns[at])
             found[j, 0] += pull * nx
             found[j, 1] += pull * ny
             found[j, 2] += pull * nz
+
+
+@numba.njit(inline="always", error_model="numpy")
+def _gathered(matrix, row, values):
+    """Returns a row of a sparse matrix times displacements (V, 3)."""
+    starts, columns, entries = matrix
+    x, y, z = 0.0, 0.0, 0.0
+    for at in range(starts[row], starts[row + 1]):
+        entry, j = entries[at], np.uint32(columns[at])
+        x += entry * values[j, 0]
+        y += entry * values[j, 1]
+        z += entry * values[j, 2]
+    return x, y, z
 
 
 @numba.njit(error_model="numpy")

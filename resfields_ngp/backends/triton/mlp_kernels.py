@@ -102,6 +102,33 @@ def mlp_forward(
 
 
 @triton.jit
+def _tile(
+    jets,
+    gradients,
+    row,
+    end,
+    D: tl.constexpr,
+    WIDTHS: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """Loads what the way back takes of a tile first.
+
+    Returns:
+        Values of the inputs; of the part that comes first, be it a tangent or again the values, the
+        inputs and the gradient by its outputs.
+    """
+    first: tl.constexpr = 1 if D > 0 else 0
+    rows = (end - row).to(tl.int32)
+    sources = jets + row * ((1 + D) * WIDTHS[0])
+    values = _part(sources, rows, 0, D, WIDTHS[0], WIDTHS[3], BLOCK)
+    moved = values
+    if D > 0:
+        moved = _part(sources, rows, first, D, WIDTHS[0], WIDTHS[3], BLOCK)
+    slopes = gradients + row * ((1 + D) * WIDTHS[2])
+    return values, moved, _part(slopes, rows, first, D, WIDTHS[2], WIDTHS[5], BLOCK)
+
+
+@triton.jit
 def mlp_backward(
     jets,  # (N, 1 + D, inputs)
     offsets,  # (T + 1,) int64 rows
@@ -124,7 +151,6 @@ def mlp_backward(
     """Writes gradients by jets and weights of all frames; grid (programs a frame, T)."""
     n_in: tl.constexpr = WIDTHS[0]
     n_out: tl.constexpr = WIDTHS[2]
-    first: tl.constexpr = 1 if D > 0 else 0  # tangents come before values
     frame = tl.program_id(1)
     own = weights + frame.to(tl.int64) * n_weights
     held = load_matrices(own, STAY, WIDTHS, LAYERS, OPERAND, EMULATES)
@@ -132,13 +158,7 @@ def mlp_backward(
     factor, inverse = gradient_scale(largest, OPERAND)
     end = tl.load(offsets + frame + 1)
     row = tl.load(offsets + frame) + tl.program_id(0) * BLOCK
-    sources, slopes = jets + row * ((1 + D) * n_in), gradients + row * ((1 + D) * n_out)
-    rows = (end - row).to(tl.int32)
-    x = _part(sources, rows, 0, D, n_in, WIDTHS[3], BLOCK)
-    moved = x
-    if D > 0:
-        moved = _part(sources, rows, first, D, n_in, WIDTHS[3], BLOCK)
-    g = _part(slopes, rows, first, D, n_out, WIDTHS[5], BLOCK)
+    x, moved, g = _tile(jets, gradients, row, end, D, WIDTHS, BLOCK)
     while row < end:
         rows = (end - row).to(tl.int32)
         sources, slopes = jets + row * ((1 + D) * n_in), gradients + row * ((1 + D) * n_out)
@@ -164,13 +184,7 @@ def mlp_backward(
                 moved, g = next_moved, next_g
                 part += 1
         inputs, g = value_operand(moved, WIDTHS, OPERAND, EMULATES), g * factor
-        sources, slopes = jets + row * ((1 + D) * n_in), gradients + row * ((1 + D) * n_out)
-        left = (end - row).to(tl.int32)
-        x = _part(sources, left, 0, D, n_in, WIDTHS[3], BLOCK)
-        moved = x
-        if D > 0:
-            moved = _part(sources, left, first, D, n_in, WIDTHS[3], BLOCK)
-        next_g = _part(slopes, left, first, D, n_out, WIDTHS[5], BLOCK)
+        x, moved, next_g = _tile(jets, gradients, row, end, D, WIDTHS, BLOCK)
         whole = (inputs, g, held, own, values, bends, sums)
         g, sums, _ = led_back(
             *whole, True, WITH_JETS, WIDTHS, LAYERS, ACTIVATION, OPERAND, EMULATES

@@ -24,19 +24,15 @@ COPY pyproject.toml constraints.txt README.md LICENSE ./
 # Before the sources, so that a change of theirs does not build these again.
 RUN pip install --index-url "$TORCH_INDEX" "$(grep '^torch==' constraints.txt)" \
  && pip install setuptools==80.9.0 wheel==0.45.1
-# CUDA 13 no longer has the functor that nerfacc 0.5.3 compares keys with, hence sed.
 RUN mkdir /wheels \
  && if [ "$WITH_TCNN" = 1 ]; then \
       TCNN_CUDA_ARCHITECTURES="$ARCHITECTURES" MAX_JOBS=4 \
         pip wheel --no-deps --no-build-isolation --wheel-dir /wheels \
         "git+https://github.com/NVlabs/tiny-cuda-nn/@${TCNN_COMMIT}#subdirectory=bindings/torch" \
-      && git clone --depth 1 --branch "v${NERFACC_VERSION}" \
-        https://github.com/nerfstudio-project/nerfacc.git \
-      && sed -i 's/cub::Equality()/::cuda::std::equal_to<>{}/; 1i #include <cuda/std/functional>' \
-        nerfacc/nerfacc/cuda/csrc/scan_cub.cu \
       && TORCH_CUDA_ARCH_LIST="$(echo "$ARCHITECTURES" | sed -E 's/([0-9]+)([0-9])/\1.\2/g')" \
         MAX_JOBS=4 \
-        pip wheel --no-deps --no-build-isolation --wheel-dir /wheels ./nerfacc \
+        pip wheel --no-deps --no-build-isolation --wheel-dir /wheels \
+        "git+https://github.com/nerfstudio-project/nerfacc.git@v${NERFACC_VERSION}" \
       && pip install --no-deps /wheels/*.whl; \
     fi
 COPY resfields_ngp ./resfields_ngp

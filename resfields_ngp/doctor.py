@@ -25,12 +25,7 @@ _NERFACC_LINE = (
     "'its CUDA code is not compiled, and there is no nvcc'; print('fine')"
 )
 """Its import alone says nothing: the CUDA code is built, or missed, when it is first called."""
-_NERFACC = "https://github.com/nerfstudio-project/nerfacc.git"
-_EQUALITY = (
-    "sed -i 's/cub::Equality()/::cuda::std::equal_to<>{}/; 1i #include <cuda/std/functional>' "
-    "/tmp/nerfacc/nerfacc/cuda/csrc/scan_cub.cu"
-)
-"""CUDA 13 no longer has what nerfacc 0.5.3 compares keys with."""
+_NERFACC = "git+https://github.com/nerfstudio-project/nerfacc.git@v0.5.3"
 
 COMPILER_LINE = "apt-get install gcc libc6-dev python3-dev"
 """The command that installs what Triton builds its launchers with."""
@@ -179,8 +174,7 @@ def nerfacc_line(capability: str) -> str:
         f"TORCH_CUDA_ARCH_LIST={capability[:-1]}.{capability[-1:]} " if capability else ""
     )
     pip = f"{sys.executable} -m pip install --no-build-isolation --force-reinstall --no-deps"
-    clone = f"rm -rf /tmp/nerfacc && git clone --depth 1 --branch v0.5.3 {_NERFACC} /tmp/nerfacc"
-    return f"{clone} && {_EQUALITY} && {architecture}{pip} /tmp/nerfacc"
+    return f"{architecture}{pip} {_NERFACC}"
 
 
 def missing_compiler() -> str:

@@ -1,4 +1,4 @@
-"""What the kernels of ResField MLPs are made of: layers of a tile, forth and back.
+"""What the kernels of ResField MLPs are made of: matrices, activations, a tile's way forth.
 
 Vocabulary
     tile     BLOCK rows of one frame; a program walks several tiles of its frame.
@@ -7,7 +7,7 @@ Vocabulary
              multiply bfloat16, so it multiplies rounded float32.
     WIDTHS   inputs, neurons, outputs as they are, then the same up to powers of two, as tiles must
              be (what is beyond is zero); LAYERS counts the hidden ones.
-    STAY     whether the frame's matrices stay in the registers, or come from the cache each time.
+    STAY     whether the frame's matrices stay on the chip, or come from the cache each time.
 
 Nothing between input and output touches device memory: the frame's weights stay on the chip, and
 the backward pass computes the hidden layers again instead of reading them back. Loops are `while`:
@@ -16,16 +16,12 @@ the interpreter's `range` fails with numpy 2.4.
 
 from __future__ import annotations
 
-import math
-
 import triton
 import triton.language as tl
 
-from ..half import LARGEST_GRADIENT
 from ..specs import ACTIVATION_SHARPNESS
 
 _K = tl.constexpr(ACTIVATION_SHARPNESS)
-_LOG_LARGEST = tl.constexpr(math.log2(LARGEST_GRADIENT))
 _HALF_MAX = tl.constexpr(65504.0)
 
 
@@ -177,97 +173,3 @@ def led_on(
         slopes = slopes + (slope,)
         x = operand(outputs, OPERAND, EMULATES)
     return x, values, slopes
-
-
-@triton.jit
-def no_bends(values, LAYERS: tl.constexpr):
-    """Returns zeros in the shapes of a tile's values before each activation."""
-    bends = ()
-    for layer in tl.static_range(LAYERS):
-        bends = bends + (tl.zeros_like(values[layer]),)
-    return bends
-
-
-@triton.jit
-def no_sums(WIDTHS: tl.constexpr, LAYERS: tl.constexpr):
-    """Returns zeros in the shapes of the matrices."""
-    sums = ()
-    for layer in tl.static_range(LAYERS + 1):
-        places = matrix_at(layer, WIDTHS, LAYERS)[0]
-        sums = sums + (tl.zeros_like(places).to(tl.float32),)
-    return sums
-
-
-@triton.jit
-def add_sums(target, sums, factor, WIDTHS: tl.constexpr, LAYERS: tl.constexpr):
-    """Adds sums times a factor to a frame's flat gradient."""
-    for layer in tl.static_range(LAYERS + 1):
-        at, inside = matrix_at(layer, WIDTHS, LAYERS)
-        tl.atomic_add(target + at, sums[layer] * factor, mask=inside, sem="relaxed")
-
-
-@triton.jit
-def led_back(
-    x,
-    gradients,
-    held,
-    weights,
-    values,
-    bends,
-    sums,
-    IS_VALUE: tl.constexpr,
-    WITH_JETS: tl.constexpr,
-    WIDTHS: tl.constexpr,
-    LAYERS: tl.constexpr,
-    ACTIVATION: tl.constexpr,
-    OPERAND: tl.constexpr,
-    EMULATES: tl.constexpr,
-):
-    """Leads one part of a tile through all layers and its gradient back.
-
-    Of a hidden layer ``sigma(z), sigma'(z) dz`` the gradients g, dg by its outputs become
-    ``g sigma'(z) + sum dg sigma''(z) dz`` and ``dg sigma'(z)``: tangents come first, and what they
-    add to the values' gradient waits in `bends`.
-
-    Returns:
-        Gradient by the inputs, and `sums` (by the weights) and `bends` with this part's.
-    """
-    inputs, products = (x,), ()
-    for layer in tl.static_range(LAYERS):
-        outputs, slopes, _ = activated(values[layer], ACTIVATION)
-        if not IS_VALUE:
-            matrix = layer_matrix(held, weights, layer, WIDTHS, LAYERS, OPERAND, EMULATES)
-            products = products + (tl.dot(x, matrix, input_precision="ieee"),)
-            outputs = slopes * products[layer]
-        x = operand(outputs, OPERAND, EMULATES)
-        inputs = inputs + (x,)
-    new_sums, new_bends = (), ()
-    for layer in tl.static_range(LAYERS, -1, -1):
-        rounded = operand(gradients, OPERAND, EMULATES)
-        flipped = tl.trans(inputs[layer])
-        new_sums = (tl.dot(flipped, rounded, sums[layer], input_precision="ieee"),) + new_sums
-        if layer > 0 or WITH_JETS:
-            matrix = tl.trans(layer_matrix(held, weights, layer, WIDTHS, LAYERS, OPERAND, EMULATES))
-            gradients = tl.dot(rounded, matrix, input_precision="ieee")
-        if layer > 0:
-            _, slopes, curvatures = activated(values[layer - 1], ACTIVATION)
-            bend = bends[layer - 1]
-            if IS_VALUE:
-                gradients = gradients * slopes + bend
-            else:
-                bend += gradients * curvatures * products[layer - 1]
-                gradients = gradients * slopes
-            new_bends = (bend,) + new_bends
-    return gradients, new_sums, new_bends
-
-
-@triton.jit
-def gradient_scale(largest, OPERAND: tl.constexpr):
-    """Returns what gradients are multiplied with while they are float16; `half.gradient_scale`."""
-    if OPERAND == tl.float16:
-        room = tl.log2(tl.maximum(tl.load(largest), 1e-30)) * -1.0 + _LOG_LARGEST
-        power = tl.minimum(tl.maximum(tl.floor(room), -100.0), 100.0)
-        factor, inverse = tl.exp2(power), tl.exp2(-power)
-    else:
-        factor, inverse = 1.0, 1.0
-    return factor, inverse

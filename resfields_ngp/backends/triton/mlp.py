@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import reduce
 from typing import Any
 
 import torch
@@ -47,7 +46,7 @@ def sloped_mlp(
 
 
 def launch_options(
-    spec: MlpSpec, n_inputs: int, precision: Precision, tiling: Tiling
+    spec: MlpSpec, n_inputs: int, precision: Precision, tiling: Tiling, n_parts: int = 0
 ) -> dict[str, Any]:
     """Returns the constants that a network's kernels are compiled with.
 
@@ -56,8 +55,9 @@ def launch_options(
         n_inputs: Columns of the inputs, padded already or not.
         precision: Operands of the products.
         tiling: See `tilings.tilings_of`.
+        n_parts: Of a row that go through the network side by side, in the backward pass.
     """
-    least = 16 if tiling.is_tall else 2 * tiling.rows
+    least = 16 if tiling.is_tall or n_parts else 2 * tiling.rows
     widths = (n_inputs, spec.n_neurons, spec.n_outputs)
     return {
         "WIDTHS": (*widths, *(max(least, power_of_two(pad_to_16(each))) for each in widths)),
@@ -65,7 +65,7 @@ def launch_options(
         "ACTIVATION": spec.activation,
         "OPERAND": _OPERANDS[precision],
         "EMULATES": _is_emulated(precision),
-        "BLOCK": _block(tiling),
+        "BLOCK": _block(tiling, n_parts),
         "STAY": tiling.holds_weights,
         "num_warps": tiling.n_warps,
         "maxnreg": tiling.n_registers,
@@ -93,7 +93,7 @@ class _Mlp(torch.autograd.Function):
         grad_jets = torch.empty_like(jets) if with_jets else jets.new_empty(1)
         grad_weights = torch.zeros_like(weights)
         constants = {"D": jets.shape[1] - 1, "WITH_JETS": with_jets}
-        given = (gradients, _largest(ctx.precision, gradients))
+        given = (gradients,)
         results = (grad_jets, grad_weights)
         _run(ctx, mlp_backward, (jets,), weights, given, results, constants)
         return grad_jets if with_jets else None, grad_weights, None, None, None
@@ -123,7 +123,7 @@ class _SlopedMlp(torch.autograd.Function):
         by_weights = torch.zeros_like(weights)
         wanted = {"WITH_FEATURES": with_features, "WITH_OTHERS": with_others}
         constants = {"N_FEATURES": features.shape[2]} | wanted
-        given = (grad_outputs, pulls, _largest(ctx.precision, grad_outputs, pulls))
+        given = (grad_outputs, pulls)
         results = (by_features, by_others, by_weights)
         _run(ctx, sloped_backward, (features, others), weights, given, results, constants)
         by_jets = (by_features if with_features else None, by_others if with_others else None)
@@ -146,7 +146,7 @@ def _run(
         kernel: Takes rows, row bounds, weights, given tensors and results, in that order.
         rows: Inputs of the network, (N, 1 + D, columns) each.
         weights: (T, P) of all frames.
-        given: Gradients of the outputs, and the largest magnitude among them; in the backward pass.
+        given: Gradients of the outputs; in the backward pass.
         results: What the kernel writes, and weight gradients that it adds to.
         constants: Of this kernel, besides `launch_options`.
     """
@@ -154,34 +154,29 @@ def _run(
     n_frames, device = len(slices.frames), rows[0].device
     n_inputs = sum(each.shape[2] for each in rows)
     offsets = on_device(slices.offsets, device)
+    # Values and tangents, of which the slope's loss has one: `sloped_kernels`.
+    n_parts = 1 + constants.get("D", 1) if given else 0
 
     def start(tiling: Tiling, written: Sequence[Tensor]) -> None:
-        sides = (slices.most_rows, _block(tiling))
+        sides = (slices.most_rows, _block(tiling, n_parts))
         n_programs = programs_per_frame(n_frames, *sides, device, tiling.n_waves)
-        options = launch_options(spec, n_inputs, precision, tiling) | constants
+        options = launch_options(spec, n_inputs, precision, tiling, n_parts) | constants
         inputs = (*rows, offsets, operands, operands.shape[1], *given)
         launch(kernel, (n_programs, n_frames), *inputs, *written, **options)
 
     compiled_for = (kernel.__name__, spec, n_inputs, precision, tuple(constants.items()))
     kind = LaunchKind(*compiled_for, device)
-    is_plain = constants.get("D") == 0
-    tilings = tilings_of(spec, precision, is_backward=bool(given), is_plain=is_plain)
+    tilings = tilings_of(spec, precision, is_backward=bool(given))
     # What a program loads once it rounds itself.
     stay = all(tiling.holds_weights for tiling in tilings)
     operands = weights if stay else _operands(weights, precision)
     start(fastest(kind, tilings, start, results, slices.n_rows), results)
 
 
-def _largest(precision: Precision, *gradients: Tensor) -> Tensor:
-    """Returns the largest magnitude among gradients where float16 must know it, else anything."""
-    if precision != "float16" or gradients[0].numel() == 0:
-        return gradients[0]
-    return reduce(torch.maximum, (torch.linalg.vector_norm(g, float("inf")) for g in gradients))
-
-
-def _block(tiling: Tiling) -> int:
+def _block(tiling: Tiling, n_parts: int) -> int:
     """Returns the rows of a tile; interpreted, a tile takes as long whatever its size."""
-    return 4 * tiling.rows if is_interpreted() else tiling.rows
+    rows = tiling.rows // n_parts if n_parts else tiling.rows
+    return 4 * rows if is_interpreted() else rows
 
 
 def _is_emulated(precision: Precision) -> bool:

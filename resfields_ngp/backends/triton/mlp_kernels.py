@@ -10,15 +10,20 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from .layer_kernels import (
+from .column_kernels import (
     add_sums,
+    columns_at,
     gradient_scale,
-    layer_matrix,
     led_back,
+    led_on_columns,
+    led_out,
+    no_sums,
+    rescaled,
+)
+from .layer_kernels import (
+    layer_matrix,
     led_on,
     load_matrices,
-    no_bends,
-    no_sums,
     operand,
     part_at,
     value_operand,
@@ -111,21 +116,12 @@ def _tile(
     WIDTHS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """Loads what the way back takes of a tile first.
-
-    Returns:
-        Values of the inputs; of the part that comes first, be it a tangent or again the values, the
-        inputs and the gradient by its outputs.
-    """
-    first: tl.constexpr = 1 if D > 0 else 0
+    """Loads a tile's inputs and gradients by its outputs, (columns of a row, (1 + D) * BLOCK)."""
     rows = (end - row).to(tl.int32)
-    sources = jets + row * ((1 + D) * WIDTHS[0])
-    values = _part(sources, rows, 0, D, WIDTHS[0], WIDTHS[3], BLOCK)
-    moved = values
-    if D > 0:
-        moved = _part(sources, rows, first, D, WIDTHS[0], WIDTHS[3], BLOCK)
-    slopes = gradients + row * ((1 + D) * WIDTHS[2])
-    return values, moved, _part(slopes, rows, first, D, WIDTHS[2], WIDTHS[5], BLOCK)
+    at, inside = columns_at(rows, D, WIDTHS[0], WIDTHS[3], 1 + D, BLOCK)
+    x = tl.load(jets + row * ((1 + D) * WIDTHS[0]) + at, mask=inside, other=0.0)
+    at, inside = columns_at(rows, D, WIDTHS[2], WIDTHS[5], 1 + D, BLOCK)
+    return x, tl.load(gradients + row * ((1 + D) * WIDTHS[2]) + at, mask=inside, other=0.0)
 
 
 @triton.jit
@@ -135,7 +131,6 @@ def mlp_backward(
     weights,  # (T, n_weights)
     n_weights,
     gradients,  # (N, 1 + D, outputs) by the outputs
-    largest,  # () magnitude of these, read where operands are float16
     grad_jets,  # (N, 1 + D, inputs), written where WITH_JETS
     grad_weights,  # (T, n_weights) zero, added to
     WIDTHS: tl.constexpr,
@@ -150,48 +145,46 @@ def mlp_backward(
 ):
     """Writes gradients by jets and weights of all frames; grid (programs a frame, T)."""
     n_in: tl.constexpr = WIDTHS[0]
-    n_out: tl.constexpr = WIDTHS[2]
     frame = tl.program_id(1)
     own = weights + frame.to(tl.int64) * n_weights
     held = load_matrices(own, STAY, WIDTHS, LAYERS, OPERAND, EMULATES)
     sums = no_sums(WIDTHS, LAYERS)
-    factor, inverse = gradient_scale(largest, OPERAND)
     end = tl.load(offsets + frame + 1)
     row = tl.load(offsets + frame) + tl.program_id(0) * BLOCK
-    x, moved, g = _tile(jets, gradients, row, end, D, WIDTHS, BLOCK)
+    x, g = _tile(jets, gradients, row, end, D, WIDTHS, BLOCK)
+    factor = gradient_scale(tl.max(tl.abs(g)), OPERAND)
+    is_padding = (tl.arange(0, WIDTHS[3]) >= n_in)[:, None]
+    is_padding = is_padding & (tl.arange(0, (1 + D) * BLOCK) < BLOCK)[None, :]
     while row < end:
         rows = (end - row).to(tl.int32)
-        sources, slopes = jets + row * ((1 + D) * n_in), gradients + row * ((1 + D) * n_out)
         targets = grad_jets + row * ((1 + D) * n_in)
         row += tl.num_programs(0) * BLOCK
-        values = value_operand(x, WIDTHS, OPERAND, EMULATES)
-        _, values, _ = led_on(values, held, own, WIDTHS, LAYERS, ACTIVATION, OPERAND, EMULATES)
-        bends = no_bends(values, LAYERS)
-        if D > 0:
-            part = 1
-            while part < 1 + D:
-                following = tl.where(part < D, part + 1, 0)
-                next_moved = _part(sources, rows, following, D, n_in, WIDTHS[3], BLOCK)
-                next_g = _part(slopes, rows, following, D, n_out, WIDTHS[5], BLOCK)
-                tangents = operand(moved, OPERAND, EMULATES)
-                tile = (tangents, g * factor, held, own, values, bends, sums)
-                dg, sums, bends = led_back(
-                    *tile, False, WITH_JETS, WIDTHS, LAYERS, ACTIVATION, OPERAND, EMULATES
-                )
-                if WITH_JETS:
-                    at, inside = part_at(rows, part, D, n_in, WIDTHS[3], BLOCK)
-                    tl.store(targets + at, dg * inverse, mask=inside)
-                moved, g = next_moved, next_g
-                part += 1
-        inputs, g = value_operand(moved, WIDTHS, OPERAND, EMULATES), g * factor
-        x, moved, next_g = _tile(jets, gradients, row, end, D, WIDTHS, BLOCK)
-        whole = (inputs, g, held, own, values, bends, sums)
-        g, sums, _ = led_back(
-            *whole, True, WITH_JETS, WIDTHS, LAYERS, ACTIVATION, OPERAND, EMULATES
+        x = operand(tl.where(is_padding, 1.0, x), OPERAND, EMULATES)
+        g *= factor
+        inputs, products = led_on_columns(
+            x, held, own, 1 + D, WIDTHS, LAYERS, ACTIVATION, OPERAND, EMULATES, BLOCK
         )
+        x, next_g = _tile(jets, gradients, row, end, D, WIDTHS, BLOCK)
+        g, sums = led_back(
+            inputs,
+            products,
+            g,
+            held,
+            own,
+            sums,
+            1 + D,
+            LAYERS,
+            WIDTHS,
+            ACTIVATION,
+            OPERAND,
+            EMULATES,
+            BLOCK,
+        )
+        g, sums = led_out(inputs, g, held, own, sums, WITH_JETS, LAYERS, WIDTHS, OPERAND, EMULATES)
         if WITH_JETS:
-            at, inside = part_at(rows, 0, D, n_in, WIDTHS[3], BLOCK)
-            tl.store(targets + at, g * inverse, mask=inside)
+            at, inside = columns_at(rows, D, n_in, WIDTHS[3], 1 + D, BLOCK)
+            tl.store(targets + at, g * (1.0 / factor), mask=inside)
         g = next_g
+        sums, factor = rescaled(sums, factor, gradient_scale(tl.max(tl.abs(g)), OPERAND), LAYERS)
     target = grad_weights + frame.to(tl.int64) * n_weights
-    add_sums(target, sums, inverse, WIDTHS, LAYERS)
+    add_sums(target, sums, factor, WIDTHS, LAYERS)

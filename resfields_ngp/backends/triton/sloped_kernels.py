@@ -12,16 +12,25 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from .layer_kernels import (
+from .column_kernels import (
     add_sums,
+    as_columns,
+    by_part,
+    columns_at,
     gradient_scale,
-    layer_matrix,
+    is_value,
     led_back,
+    led_on_columns,
+    led_out,
+    no_sums,
+    rescaled,
+    values_of,
+)
+from .layer_kernels import (
+    layer_matrix,
     led_on,
     load_matrices,
     matrix_at,
-    no_bends,
-    no_sums,
     operand,
     part_at,
     value_operand,
@@ -104,29 +113,6 @@ def sloped_forward(
 
 
 @triton.jit
-def _store(
-    grad_features,
-    grad_others,
-    n_rows,
-    row,
-    values,
-    N_FEATURES: tl.constexpr,
-    WITH_FEATURES: tl.constexpr,
-    WITH_OTHERS: tl.constexpr,
-    WIDTHS: tl.constexpr,
-    BLOCK: tl.constexpr,
-):
-    """Stores gradients (BLOCK, inputs) by one row of a tile's jets where they are wanted."""
-    n_others: tl.constexpr = WIDTHS[0] - N_FEATURES
-    if WITH_FEATURES:
-        at, inside = part_at(n_rows, row, 3, N_FEATURES, WIDTHS[3], BLOCK)
-        tl.store(grad_features + at, values, mask=inside)
-    if WITH_OTHERS:
-        at, inside = part_at(n_rows, row, 3, n_others, WIDTHS[3], BLOCK, N_FEATURES)
-        tl.store(grad_others + at, values, mask=inside)
-
-
-@triton.jit
 def _tile(
     features,
     others,
@@ -141,31 +127,30 @@ def _tile(
     """Loads what the way back takes of a tile.
 
     Returns:
-        Values and each derivative of the inputs, (BLOCK, inputs); gradients by the outputs, (BLOCK,
-        outputs); each component of the pulls, (BLOCK, 1).
+        Jets of the inputs, (inputs, 4 * BLOCK); the pulls by their derivatives, (1, 4 * BLOCK), 0
+        by the values; gradients by the outputs, (outputs, 2 * BLOCK), 0 by the tangents'.
     """
     n_others: tl.constexpr = WIDTHS[0] - N_FEATURES
     rows = (end - row).to(tl.int32)
-    sources = (features + row * (4 * N_FEATURES), others + row * (4 * n_others), rows)
-    jets, components = (), ()
-    places = tl.arange(0, BLOCK)
-    for part in tl.static_range(4):
-        jets = jets + (_inputs(*sources, part, N_FEATURES, WIDTHS, BLOCK),)
-    for axis in tl.static_range(3):
-        pull = tl.load(pulls + row * 3 + places * 3 + axis, mask=places < rows, other=0.0)
-        components = components + (pull[:, None],)
-    at, inside = part_at(rows, 0, 0, WIDTHS[2], WIDTHS[5], BLOCK)
-    g = tl.load(grad_outputs + row * WIDTHS[2] + at, mask=inside, other=0.0)
-    return jets, g, components
+    at, inside = columns_at(rows, 3, N_FEATURES, WIDTHS[3], 4, BLOCK)
+    jets = tl.load(features + row * (4 * N_FEATURES) + at, mask=inside, other=0.0)
+    if n_others > 0:
+        at, inside = columns_at(rows, 3, n_others, WIDTHS[3], 4, BLOCK, N_FEATURES)
+        jets += tl.load(others + row * (4 * n_others) + at, mask=inside, other=0.0)
+    columns = tl.arange(0, 4 * BLOCK)
+    own, part = columns % BLOCK, columns // BLOCK
+    at, inside = own * 3 + part - 1, (own < rows) & (part > 0)
+    pull = tl.load(pulls + row * 3 + at, mask=inside, other=0.0)[None, :]
+    at, inside = columns_at(rows, 0, WIDTHS[2], WIDTHS[5], 2, BLOCK)
+    inside = inside & (tl.arange(0, 2 * BLOCK) < BLOCK)[None, :]
+    return jets, pull, tl.load(grad_outputs + row * WIDTHS[2] + at, mask=inside, other=0.0)
 
 
 @triton.jit
-def _pulled(jets, components, factor):
-    """Returns the derivative of a tile's inputs along its pulls times a factor."""
-    along = 0.0
-    for axis in tl.static_range(3):
-        along += jets[1 + axis] * (components[axis] * factor)
-    return along
+def _scale(g, pull, OPERAND: tl.constexpr):
+    """Returns what a tile's gradients and pulls are multiplied with while they are float16."""
+    largest = tl.maximum(tl.max(tl.abs(g)), tl.max(tl.abs(pull)))
+    return gradient_scale(largest, OPERAND)
 
 
 @triton.jit
@@ -177,7 +162,6 @@ def sloped_backward(
     n_weights,
     grad_outputs,  # (N, outputs)
     pulls,  # (N, 3) gradients by the first outputs' gradients
-    largest,  # () magnitude of both, read where operands are float16
     grad_features,  # as features, written where WITH_FEATURES
     grad_others,  # as others, written where WITH_OTHERS
     grad_weights,  # (T, n_weights) zero, added to
@@ -194,8 +178,9 @@ def sloped_backward(
 ):
     """Writes gradients by jets and weights of all frames; grid (programs a frame, T).
 
-    What float16 needs to be scaled by is on the tangent itself: its gradient is then the slope,
-    and the products of both are scaled as the values' gradients are.
+    A tile has two parts, values and their derivative along the pulls. What float16 needs to be
+    scaled by is on that tangent itself: its gradient is then the slope, and the products of both
+    are scaled as the values' gradients are.
     """
     n_others: tl.constexpr = WIDTHS[0] - N_FEATURES
     with_jets: tl.constexpr = WITH_FEATURES or WITH_OTHERS
@@ -203,51 +188,59 @@ def sloped_backward(
     own = weights + frame.to(tl.int64) * n_weights
     held = load_matrices(own, STAY, WIDTHS, LAYERS, OPERAND, EMULATES)
     sums = no_sums(WIDTHS, LAYERS)
-    factor, inverse = gradient_scale(largest, OPERAND)
     end = tl.load(offsets + frame + 1)
     row = tl.load(offsets + frame) + tl.program_id(0) * BLOCK
     given = (features, others, grad_outputs, pulls)
-    jets, g, pull = _tile(*given, row, end, N_FEATURES, WIDTHS, BLOCK)
-    x, tangents = jets[0], _pulled(jets, pull, factor)
+    jets, pull, g = _tile(*given, row, end, N_FEATURES, WIDTHS, BLOCK)
+    factor = _scale(g, pull, OPERAND)
+    is_padding = (tl.arange(0, WIDTHS[3]) >= WIDTHS[0])[:, None, None]
+    # The gradient by the tangent's outputs: that of the first output alone.
+    is_seed = (tl.arange(0, WIDTHS[5]) == 0)[:, None]
+    is_seed = is_seed & (tl.arange(0, 2 * BLOCK) >= BLOCK)[None, :]
     while row < end:
         rows = (end - row).to(tl.int32)
-        targets = (
-            grad_features + row * (4 * N_FEATURES),
-            grad_others + row * (4 * n_others),
-            rows,
-        )
+        own_features = grad_features + row * (4 * N_FEATURES)
+        own_others = grad_others + row * (4 * n_others)
         row += tl.num_programs(0) * BLOCK
-        inputs = value_operand(x, WIDTHS, OPERAND, EMULATES)
-        _, values, _ = led_on(inputs, held, own, WIDTHS, LAYERS, ACTIVATION, OPERAND, EMULATES)
-        bends = no_bends(values, LAYERS)
-        part = 0
-        while part < tl.minimum(rows, 1):  # once: without a loop slopes are kept, and spill
-            dg = tl.zeros((BLOCK, 1), tl.float32) + (tl.arange(0, WIDTHS[5]) == 0)[None, :]
-            moved = operand(tangents, OPERAND, EMULATES)
-            tile = (moved, dg, held, own, values, bends, sums)
-            dg, sums, bends = led_back(
-                *tile, False, with_jets, WIDTHS, LAYERS, ACTIVATION, OPERAND, EMULATES
-            )
-            for axis in tl.static_range(3):
-                _store(
-                    *targets,
-                    1 + axis,
-                    pull[axis] * dg,
-                    N_FEATURES,
-                    WITH_FEATURES,
-                    WITH_OTHERS,
-                    WIDTHS,
-                    BLOCK,
-                )
-            part += 1
-        inputs, g = value_operand(x, WIDTHS, OPERAND, EMULATES), g * factor
-        jets, next_g, pull = _tile(*given, row, end, N_FEATURES, WIDTHS, BLOCK)
-        whole = (inputs, g, held, own, values, bends, sums)
-        g, sums, _ = led_back(
-            *whole, True, with_jets, WIDTHS, LAYERS, ACTIVATION, OPERAND, EMULATES
+        x = tl.where(is_padding, 1.0, values_of(by_part(jets, 4, BLOCK), 4))
+        along = by_part(jets * (pull * factor), 4, BLOCK)
+        along = tl.sum(along, axis=1, keep_dims=True)
+        x = as_columns(tl.where(is_value(2), x, along), 2, BLOCK)
+        x = operand(x, OPERAND, EMULATES)
+        inputs, products = led_on_columns(
+            x, held, own, 2, WIDTHS, LAYERS, ACTIVATION, OPERAND, EMULATES, BLOCK
         )
-        g *= inverse
-        _store(*targets, 0, g, N_FEATURES, WITH_FEATURES, WITH_OTHERS, WIDTHS, BLOCK)
-        x, g, tangents = jets[0], next_g, _pulled(jets, pull, factor)
+        jets, next_pull, next_g = _tile(*given, row, end, N_FEATURES, WIDTHS, BLOCK)
+        g = tl.where(is_seed, 1.0, g * factor)
+        g, sums = led_back(
+            inputs,
+            products,
+            g,
+            held,
+            own,
+            sums,
+            2,
+            LAYERS,
+            WIDTHS,
+            ACTIVATION,
+            OPERAND,
+            EMULATES,
+            BLOCK,
+        )
+        g, sums = led_out(inputs, g, held, own, sums, with_jets, LAYERS, WIDTHS, OPERAND, EMULATES)
+        if with_jets:
+            parts = by_part(g, 2, BLOCK)
+            slopes = tl.sum(tl.where(is_value(2), 0.0, parts), axis=1, keep_dims=True)
+            slopes = slopes * by_part(pull, 4, BLOCK)
+            by_jets = tl.where(is_value(4), values_of(parts, 2) * (1.0 / factor), slopes)
+            by_jets = as_columns(by_jets, 4, BLOCK)
+            if WITH_FEATURES:
+                at, inside = columns_at(rows, 3, N_FEATURES, WIDTHS[3], 4, BLOCK)
+                tl.store(own_features + at, by_jets, mask=inside)
+            if WITH_OTHERS:
+                at, inside = columns_at(rows, 3, n_others, WIDTHS[3], 4, BLOCK, N_FEATURES)
+                tl.store(own_others + at, by_jets, mask=inside)
+        g, pull = next_g, next_pull
+        sums, factor = rescaled(sums, factor, _scale(g, pull, OPERAND), LAYERS)
     target = grad_weights + frame.to(tl.int64) * n_weights
-    add_sums(target, sums, inverse, WIDTHS, LAYERS)
+    add_sums(target, sums, factor, WIDTHS, LAYERS)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Literal, cast
@@ -18,6 +19,7 @@ from torch import Tensor
 from triton.testing import do_bench
 
 from ..specs import MlpSpec
+from .launching import compiling
 
 Precision = Literal["float16", "bfloat16", "float32"]
 """Operands of matrix products. float16 resolves positions to 1/4000 of the box, bfloat16 only to
@@ -39,7 +41,8 @@ class Tiling:
     """How programs share the rows of a frame, and what of a multiprocessor each takes."""
 
     rows: int = 16
-    """Of a tile: the least that tensor cores take."""
+    """Of a tile's products: the least that tensor cores take. In the backward pass a row of jets
+    counts as often as it has parts."""
     n_warps: int = 4
     """Of a program."""
     n_registers: int | None = None
@@ -47,7 +50,7 @@ class Tiling:
     n_waves: int = 2
     """Programs for each multiprocessor: as many as run at once, or a multiple."""
     holds_weights: bool = True
-    """Whether matrices stay in the registers, or come from the cache each time."""
+    """Whether matrices stay on the chip, or come from the cache each time."""
     is_tall: bool = False
     """Whether a warp has rows of its own, of which there are to be 16 for each, with all columns:
     then warps do not wait for one another between layers, but a thread holds four times as much.
@@ -60,9 +63,7 @@ class Tiling:
 
 
 @cache
-def tilings_of(
-    spec: MlpSpec, precision: Precision, is_backward: bool, is_plain: bool = False
-) -> tuple[Tiling, ...]:
+def tilings_of(spec: MlpSpec, precision: Precision, is_backward: bool) -> tuple[Tiling, ...]:
     """Returns ways to share a network's rows, first the one to take where none is measured.
 
     The others are the fastest that ``gpu_check.py --parts tilings`` found of more, and those that
@@ -72,24 +73,21 @@ def tilings_of(
         spec: The network.
         precision: Operands of its products.
         is_backward: Whether for the way back.
-        is_plain: Whether rows are values only, without tangents.
     """
     # What stays in the registers leaves room for the rest of two hidden layers of 64 neurons.
     holds_weights = spec.n_weights <= 1 << 13
     is_wide = max(spec.n_neurons, spec.shapes[0][1]) > 64
     if is_wide or not holds_weights or precision == "float32":
-        n_warps = 8 if is_wide or not holds_weights else 4
-        return (Tiling(n_warps=n_warps, n_waves=4, holds_weights=holds_weights),)
-    plain, dense = Tiling(), Tiling(16, 4, 168, 3)
-    # With so few registers a third program fits on a multiprocessor in the backward pass.
+        n_warps = 8 if is_wide or not (holds_weights or is_backward) else 4
+        return (Tiling(16, n_warps, None, 4, holds_weights=holds_weights),)
+    # With so few registers a third program fits on a multiprocessor.
     is_small = spec.n_hidden_layers <= 1
+    if is_backward:
+        return (Tiling(32), Tiling(64), *([Tiling(32, 4, 168, 3)] if is_small else []))
+    plain, dense = Tiling(), Tiling(16, 4, 168, 3)
     is_dense = is_small and precision == "float16" and spec.activation != "softplus"
     usual = (dense, plain) if is_dense else (plain, dense)
-    tall = Tiling(64, 4, None, 4, is_tall=True)
-    if not is_backward:
-        return (*usual, tall, Tiling(16, 1, None, 16, is_tall=True))
-    # Tangents leave a tall tile no registers.
-    return (*usual, tall if is_plain else Tiling(16, 8, 128, 4))
+    return (*usual, Tiling(64, 4, None, 4, is_tall=True), Tiling(16, 1, None, 16, is_tall=True))
 
 
 @dataclass(frozen=True)
@@ -207,6 +205,10 @@ class _Trial:
     def run(self, tilings: Sequence[Tiling]) -> list[Exception]:
         """Measures tilings as far as memory and finite results allow; returns the errors."""
         faults: list[Exception] = []
+        with suppress(Exception), compiling():  # what fails, fails again below
+            scratch = [torch.zeros_like(each) for each in self._results]
+            for tiling in tilings:
+                self._start(tiling, scratch)
         for tiling in tilings:
             try:
                 taken = self._milliseconds(tiling)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from scipy import ndimage
@@ -13,6 +14,7 @@ from .datasets.base import Capture, CaptureError
 from .hull_faults import check_not_inverted, explain_empty, normalised_bounds
 from .model_space import ModelSpace
 from .ranges import check_ranges
+from .threads import in_threads
 
 _PLACING_RESOLUTION = 64
 _WORTH_FOLLOWING = 0.97  # a box less than 3 % smaller is not worth moving features about
@@ -106,19 +108,11 @@ def build_hull(capture: Capture, config: HullConfig) -> Hull:
     if not capture.has_masks:
         return full_box(capture, config.resolution)
     check_not_inverted(capture)
-    placed = [_place_frame(capture, frame, config) for frame in range(capture.n_frames)]
+    frames = range(capture.n_frames)
+    placed = in_threads(partial(_place_frame, capture, config), frames)
     centroids, lows, highs = (np.stack(values) for values in zip(*placed, strict=True))
     space = _model_space(capture, centroids, lows, highs, config)
-    grid = (config.resolution,) * 3
-    distances = np.empty((capture.n_frames, *grid), np.float32)
-    for frame in range(capture.n_frames):
-        silhouettes = frame_silhouettes(capture, frame, config)
-        box = space.world_from_frame(frame)
-        raw = carve(silhouettes, box, config.resolution, config.tolerance)
-        kept = _kept_cells(raw, config.min_component)
-        if not kept.any():
-            raise CaptureError(explain_empty(capture, frame, config.closing))
-        distances[frame] = _true_distances(raw, kept)
+    distances = np.stack(in_threads(partial(_carve_frame, capture, config, space), frames))
     margin = _half_diagonal(config.resolution) + config.dilation * _pixel_size(capture, space)
     return Hull(space, distances, margin)
 
@@ -159,7 +153,7 @@ def with_doubts(capture: Capture, config: HullConfig) -> Capture:
     return replace(capture, views=tuple(views))
 
 
-def _place_frame(capture: Capture, frame: int, config: HullConfig) -> tuple[np.ndarray, ...]:
+def _place_frame(capture: Capture, config: HullConfig, frame: int) -> tuple[np.ndarray, ...]:
     """Returns centroid, low and high corner, (3,) normalised, of a hull: coarse, then closer."""
     silhouettes = frame_silhouettes(capture, frame, config)
     low, high = normalised_bounds(capture)
@@ -184,6 +178,17 @@ def _place_frame(capture: Capture, frame: int, config: HullConfig) -> tuple[np.n
         side = float((high - low).max())
         low = (low + high - side) / 2
     return centroid, *extent
+
+
+def _carve_frame(capture: Capture, config: HullConfig, space: ModelSpace, frame: int) -> np.ndarray:
+    """Returns (G, G, G) float32 signed distances to a frame's hull; see `Hull.distances`."""
+    silhouettes = frame_silhouettes(capture, frame, config)
+    box = space.world_from_frame(frame)
+    raw = carve(silhouettes, box, config.resolution, config.tolerance)
+    kept = _kept_cells(raw, config.min_component)
+    if not kept.any():
+        raise CaptureError(explain_empty(capture, frame, config.closing))
+    return _true_distances(raw, kept)
 
 
 def _model_space(

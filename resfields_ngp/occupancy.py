@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -23,6 +24,7 @@ from .hull import Hull
 from .hull_core import core_distances
 from .ranges import check_ranges
 from .records import FrameSlices, Rays, Samples
+from .threads import in_threads
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,9 @@ class Occupancy(nn.Module):
         outside = (self.hull - 2.0 * hull.margin).clamp(min=0.0)
         self.register_buffer("outside", outside, persistent=False)
         if start is None and has_masks:
-            start = np.stack([core_distances(frame, config.core) for frame in hull.distances])
+            start = np.stack(
+                in_threads(partial(core_distances, part=config.core), list(hull.distances))
+            )
         start = np.zeros_like(hull.distances) if start is None else start
         self.register_buffer("distances", torch.from_numpy(start))
 

@@ -20,6 +20,7 @@ from ..records import StepResult
 from ..rendering import render
 from ..schedules import TrainingConfig
 from ..step import hull_step, render_step
+from ..threads import in_threads
 from .base import Task, restore_field
 
 ROOM = 1.15
@@ -113,9 +114,10 @@ class CaptureTask(Task):
     def finish(self):
         """See `Task.finish`: what is cached is what will be seen, and it has no floaters."""
         self.occupancy.refresh(self.field, tuple(range(self.n_frames)), 1.0, None)
-        if self.clean is not None:
-            for frame, distances in enumerate(self.occupancy.distances):
-                distances.copy_(torch.from_numpy(self.clean(distances.cpu().numpy(), frame)))
+        if (clean := self.clean) is not None:
+            grids = self.occupancy.distances.cpu().numpy()
+            cleaned = in_threads(lambda frame: clean(grids[frame], frame), range(self.n_frames))
+            self.occupancy.distances.copy_(torch.from_numpy(np.stack(cleaned)))
 
     def rehearse(self, frames, generator):
         """See `Task.rehearse`; what will be recorded is as large as then, so that kernels that are

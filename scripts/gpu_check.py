@@ -34,6 +34,8 @@ OPTIONAL_PARTS = ("tilings",)
 PARTS = tuple(part for part in SHARES if part not in OPTIONAL_PARTS)
 SIZES = ("18x8", "16x1", "16x4", "16x16", "18x1", "18x4", "18x16", "20x1", "20x4", "20x16")
 """Rows, as a power of two, and frames; the first is the size that design figures are given for."""
+STEP_SECONDS = 4.0
+"""Of steps, warming up and again while they are measured; a hundred at most."""
 GRACE = 20.0
 """Seconds after its time is up until a process is ended: it may be within one long entry."""
 
@@ -203,14 +205,17 @@ class Check:
         """Returns how long a step takes; a recording is made anew as rays become more."""
         from benchmarking.gpu_report import memory
 
-        n_warm, n_steps = (0, 1) if self.options.interpret else (100, 100)
+        n_warm, most = (0, 1) if self.options.interpret else (100, 100)
+        begun = time.perf_counter()
         for _ in range(n_warm):
             trainer.advance()
+            if time.perf_counter() > begun + STEP_SECONDS:
+                break
         _wait(self.device)
-        begun, samples, losses = time.perf_counter(), 0, {}
-        for _ in range(n_steps):
+        begun, n_steps, samples, losses = time.perf_counter(), 0, 0, {}
+        while n_steps < most and time.perf_counter() < begun + STEP_SECONDS:
             result = trainer.advance()
-            samples, losses = samples + result.n_samples, result.losses
+            n_steps, samples, losses = n_steps + 1, samples + result.n_samples, result.losses
         _wait(self.device)
         entry = {"ms_per_step": round(1e3 * (time.perf_counter() - begun) / n_steps, 3)}
         entry |= {"samples_per_step": round(samples / n_steps), "waits": _waits(trainer)}

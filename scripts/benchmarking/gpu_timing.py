@@ -32,8 +32,13 @@ def ceilings(device: torch.device, small: bool) -> tuple[float, float]:
 def milliseconds(run: Callable[[], Any], device: torch.device, small: bool) -> float:
     """Returns the median ms of up to 20 runs, between events where there is a device."""
     n_warm, n_runs = (0, 1) if small else (2, 20)
+    begun = time.perf_counter()
     for _ in range(n_warm):
         run()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        if time.perf_counter() > begun + _MOST_SECONDS:
+            break
     found, until = [], time.perf_counter() + _MOST_SECONDS
     for _ in range(n_runs):
         if found and time.perf_counter() > until:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +22,7 @@ from .perceptual import Lpips
 from .pictures import read_png, read_record
 from .rasterising import silhouette
 from .spans import spans
+from .threads import in_threads
 from .writing import write_whole
 
 Scores = dict[str, float]
@@ -98,28 +100,45 @@ def evaluate_run(
     view = scored_view(run, capture)
     lpips = Lpips.load(Path(config.lpips_weights)) if config.lpips_weights else None
     rows, missing, empty = [], [], []
-    for frame, number in enumerate(capture.frame_numbers):
-        row: dict[str, Any] = {"frame": number}
-        mesh_path = mesh_file(run, number)
-        if mesh_path is None:
-            missing.append(f"meshes/{number:06d}")
-        else:
-            row |= mesh_scores(read_mesh(mesh_path), capture, frame, config)
-        if view is not None:
-            path = run / "renders" / view.name / "rgb" / f"{number:06d}.png"
-            if view.masks is not None and not view.masks[frame].any():
-                empty.append(number)
-            elif path.is_file():
-                row |= picture_scores(path, view, frame, config.protocol, lpips)
-            else:
-                missing.append(path.relative_to(run).as_posix())
+    scored = partial(_scored_frame, run, capture, view, config, lpips)
+    for done, (row, lacking) in enumerate(in_threads(scored, range(capture.n_frames)), 1):
         rows.append(row)
+        missing += lacking
         if report is not None:
-            report(frame + 1, capture.n_frames)
+            report(done, capture.n_frames)
+    if view is not None and view.masks is not None:
+        absent = np.flatnonzero(~view.masks.any(axis=(1, 2)))
+        empty = [capture.frame_numbers[frame] for frame in absent]
     result = _summary(capture, view, config, rows)
     result |= {"missing": missing, "without_subject": empty, **_origins(run, capture, view)}
     write_whole(run / "evaluation.json", json.dumps(result, indent=1).encode())
     return result
+
+
+def _scored_frame(
+    run: Path,
+    capture: Capture,
+    view: View | None,
+    config: EvaluationConfig,
+    lpips: Lpips | None,
+    frame: int,
+) -> tuple[dict[str, Any], list[str]]:
+    """Returns a frame's row, and which files it lacks."""
+    number = capture.frame_numbers[frame]
+    row, missing = {"frame": number}, []
+    mesh_path = mesh_file(run, number)
+    if mesh_path is None:
+        missing.append(f"meshes/{number:06d}")
+    else:
+        row |= mesh_scores(read_mesh(mesh_path), capture, frame, config)
+    if view is None or (view.masks is not None and not view.masks[frame].any()):
+        return row, missing
+    path = run / "renders" / view.name / "rgb" / f"{number:06d}.png"
+    if path.is_file():
+        row |= picture_scores(path, view, frame, config.protocol, lpips)
+    else:
+        missing.append(path.relative_to(run).as_posix())
+    return row, missing
 
 
 def scored_view(run: Path, capture: Capture) -> View | None:

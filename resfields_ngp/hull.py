@@ -112,7 +112,8 @@ def build_hull(capture: Capture, config: HullConfig) -> Hull:
     placed = in_threads(partial(_place_frame, capture, config), frames)
     centroids, lows, highs = (np.stack(values) for values in zip(*placed, strict=True))
     space = _model_space(capture, centroids, lows, highs, config)
-    distances = np.stack(in_threads(partial(_carve_frame, capture, config, space), frames))
+    carved = in_threads(partial(_carve_frame, capture, config, space), frames)
+    distances = np.stack(list(carved))
     margin = _half_diagonal(config.resolution) + config.dilation * _pixel_size(capture, space)
     return Hull(space, distances, margin)
 

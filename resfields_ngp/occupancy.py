@@ -103,9 +103,8 @@ class Occupancy(nn.Module):
         outside = (self.hull - 2.0 * hull.margin).clamp(min=0.0)
         self.register_buffer("outside", outside, persistent=False)
         if start is None and has_masks:
-            start = np.stack(
-                in_threads(partial(core_distances, part=config.core), list(hull.distances))
-            )
+            cores = in_threads(partial(core_distances, part=config.core), list(hull.distances))
+            start = np.stack(list(cores))
         start = np.zeros_like(hull.distances) if start is None else start
         self.register_buffer("distances", torch.from_numpy(start))
 

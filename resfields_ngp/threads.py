@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -12,18 +12,19 @@ _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
 
-def in_threads(function: Callable[[_Item], _Result], items: Sequence[_Item]) -> list[_Result]:
-    """Returns what a function gives for each item, in order; as many at once as torch has threads.
+def in_threads(function: Callable[[_Item], _Result], items: Sequence[_Item]) -> Iterator[_Result]:
+    """Yields what a function gives for each item, in order; as many at once as torch has threads.
+
+    Where one fails, or nobody wants the rest, those that have not begun are left.
 
     Raises:
         Exception: What the function raised for the first item that it failed for.
     """
-    if not len(items):
-        return []
-    with ThreadPoolExecutor(min(torch.get_num_threads(), len(items))) as pool:
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         running = [pool.submit(function, item) for item in items]
         try:
-            return [each.result() for each in running]
+            for each in running:
+                yield each.result()
         finally:
             for each in running:
                 each.cancel()

@@ -26,8 +26,8 @@ def test_results_come_in_order_and_items_meet():
         everyone.wait()  # passes where four are under way at once
         return number * number
 
-    assert in_threads(squared, range(8)) == [number**2 for number in range(8)]
-    assert in_threads(squared, []) == []
+    assert list(in_threads(squared, range(8))) == [number**2 for number in range(8)]
+    assert list(in_threads(squared, [])) == []
 
 
 def test_the_first_items_error_is_raised_and_nothing_begins_any_more():
@@ -39,5 +39,19 @@ def test_the_first_items_error_is_raised_and_nothing_begins_any_more():
         raise ValueError(f"item {number}")
 
     with pytest.raises(ValueError, match="item 0"):
-        in_threads(failing, range(400))
+        list(in_threads(failing, range(400)))
     assert 0 in begun and len(begun) < 400
+
+
+def test_nothing_begins_once_nobody_wants_the_rest():
+    begun = set()
+
+    def slow(number: int) -> int:
+        begun.add(number)
+        time.sleep(0.01)
+        return number
+
+    results = in_threads(slow, range(400))
+    assert next(results) == 0
+    results.close()
+    assert len(begun) < 400

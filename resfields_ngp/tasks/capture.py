@@ -117,7 +117,7 @@ class CaptureTask(Task):
         if (clean := self.clean) is not None:
             grids = self.occupancy.distances.cpu().numpy()
             cleaned = in_threads(lambda frame: clean(grids[frame], frame), range(self.n_frames))
-            self.occupancy.distances.copy_(torch.from_numpy(np.stack(cleaned)))
+            self.occupancy.distances.copy_(torch.from_numpy(np.stack(list(cleaned))))
 
     def rehearse(self, frames, generator):
         """See `Task.rehearse`; what will be recorded is as large as then, so that kernels that are

@@ -139,6 +139,35 @@ def test_half_precision_gradients_keep_their_size(size: float):
     assert_alike(gradients[:1], gradients[1:], TOLERANCES["float16"])
 
 
+@pytest.mark.parametrize("powers", [(-9, -6, -3, 0, 3), (3, 0, -3, -6, -9), (0, 3, -9, 5, -2)])
+@pytest.mark.parametrize("n_tangents", [0, 3, None])
+def test_half_precision_gradients_may_grow_from_tile_to_tile(powers, n_tangents: int | None):
+    """Each program scales by the largest that it has met: what was summed before is brought along.
+
+    None stands for slopes. Where gradients only grow, the smallest are as exact as the largest.
+    """
+    spec, slices = MlpSpec(19, 5, 32, 1), FrameSlices.single(0, 640)
+    jets, weights = mlp_inputs(spec, slices, n_tangents or 3)
+    jets = jets[:, : 1 + (3 if n_tangents is None else n_tangents)]
+    sizes = torch.tensor([0.0, *(10.0**power for power in powers)]).repeat_interleave(128)[-640:]
+    sizes[:32] = 0.0  # a tile without any
+    by_jets, by_weights = [], []
+    for backend in (TritonBackend("cpu"), REFERENCE):
+        inputs, own = leaves(jets, weights)
+        if n_tangents is None:
+            parts = inputs[:, :, :6], inputs[:, :, 6:]
+            outputs = torch.cat(backend.sloped_mlp(*parts, slices, own, spec), dim=1)
+        else:
+            outputs = backend.mlp(inputs, slices, own, spec).flatten(1)
+        (outputs * sizes[:, None]).sum().backward()
+        by_weights.append(own.grad)
+        by_jets.append(inputs.grad)
+    assert_alike(by_weights[:1], by_weights[1:], TOLERANCES["float16"])
+    if powers == tuple(sorted(powers)):
+        found, expected = (each.split(128) for each in by_jets)
+        assert_alike(list(found), list(expected), TOLERANCES["float16"])
+
+
 def test_the_gradients_scale_is_a_power_of_two_that_brings_the_largest_near_16():
     for largest in (3e-12, 1.0, 7e5):
         scale = gradient_scale(torch.tensor([0.0, -largest]))

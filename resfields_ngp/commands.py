@@ -54,12 +54,15 @@ def reconstruct(options: ReconstructOptions, settings: Settings) -> int:
 
 def _reconstructed(config: Config, options: ReconstructOptions, settings: Settings) -> int:
     from .meshing import MeshingError
+    from .reconstruction import use_threads
 
+    use_threads(config.training.threads)
     capture = _checked_capture(config)
     inspection = stages.inspected(config, capture)
     run = RunFolder.create(options.out, to_table(config), options.resume, options.overwrite)
     stages.write_reprojection(capture, inspection, run.path)
-    code, reconstruction = stages.train(config, capture, run, options.resume)
+    given = (config, capture, run, options.resume, inspection.hull)
+    code, reconstruction = stages.train(*given)
     if code:
         return code
     fault: MeshingError | None = None

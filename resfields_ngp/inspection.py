@@ -12,6 +12,7 @@ from .carving import Silhouette, intersect
 from .datasets.base import Capture, View
 from .hull import Hull, HullConfig, build_hull, frame_silhouettes
 from .spans import spans
+from .threads import in_threads
 
 _GOOD_COVERAGE = 0.9
 _FAR_OFF = 2.0  # times nearer or farther than the box, from which depths cannot be the subject's
@@ -241,18 +242,22 @@ def mask_coverage(
     if not capture.has_masks or len(capture.views) < 2:
         return {}
     plain = HullConfig(closing=0.0, slack=0.0)
-    fractions = {view.name: np.full(capture.n_frames, np.nan) for view in capture.views}
-    for frame in range(capture.n_frames):
+
+    def fractions(frame: int) -> list[float]:
         silhouettes = frame_silhouettes(capture, frame, plain)
+        found = []
         for index, view in enumerate(capture.views):
             assert view.masks is not None, view.name
             pixels = _spread_pixels(view.masks[frame], n_pixels)
             origins, directions = view.cameras.rays(pixels, frame, hull.space)
             others = silhouettes[:index] + silhouettes[index + 1 :]
-            if len(pixels):
-                box = hull.space.world_from_frame(frame)
-                fractions[view.name][frame] = _met(others, box, origins, directions).mean()
-    return fractions
+            box = hull.space.world_from_frame(frame)
+            is_met = _met(others, box, origins, directions) if len(pixels) else [np.nan]
+            found.append(float(np.mean(is_met)))
+        return found
+
+    columns = zip(*in_threads(fractions, range(capture.n_frames)), strict=True)
+    return {view.name: np.array(each) for view, each in zip(capture.views, columns, strict=True)}
 
 
 def _spread_pixels(mask: np.ndarray, n_pixels: int) -> np.ndarray:

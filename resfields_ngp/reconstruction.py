@@ -83,6 +83,7 @@ def train(
     report: Callable[[Progress], None] | None = None,
     resume: bool = False,
     should_stop: Callable[[], bool] | None = None,
+    hull: Hull | None = None,
 ) -> Reconstruction:
     """Fits a field to a capture; the run folder receives metrics and checkpoints.
 
@@ -93,6 +94,7 @@ def train(
         report: Called with each progress report.
         resume: Go on from the run's latest checkpoint, if there is one.
         should_stop: Polled between steps; True ends training with a checkpoint.
+        hull: The capture's, where it has been carved already.
 
     Raises:
         CaptureError: The visual hull is empty.
@@ -101,7 +103,7 @@ def train(
     """
     use_threads(config.training.threads)
     backend = open_backend(config.training.backend, config.training.device)
-    trainer, task, space = prepare(config, capture, backend)
+    trainer, task, space = prepare(config, capture, backend, hull)
     background = config.training.rendered_background(capture.has_masks)
     odds = outline_odds(capture.views, config.training.foreground)
     _describe(run, capture, space, background, odds)
@@ -119,14 +121,20 @@ def train(
 
 
 def prepare(
-    config: Config, capture: Capture, backend: Backend
+    config: Config, capture: Capture, backend: Backend, hull: Hull | None = None
 ) -> tuple[Trainer, CaptureTask, ModelSpace]:
     """Returns a trainer of a fresh field on a capture, its task, and where model space lies.
+
+    Args:
+        config: All settings.
+        capture: The images.
+        backend: What computes.
+        hull: The capture's, where it has been carved already.
 
     Raises:
         CaptureError: The visual hull is empty.
     """
-    hull = build_hull(capture, config.hull)
+    hull = build_hull(capture, config.hull) if hull is None else hull
     generator = torch.Generator().manual_seed(config.training.seed)
     field, occupancy = _build(config, hull, capture.n_frames, backend, generator, capture.has_masks)
     doubted = with_doubts(capture, config.hull)

@@ -20,6 +20,7 @@ from .spans import spans
 
 if TYPE_CHECKING:
     from .datasets.base import Capture
+    from .hull import Hull
     from .inspection import Inspection
     from .reconstruction import Reconstruction
     from .schedules import ScheduleConfig
@@ -66,9 +67,9 @@ def write_reprojection(capture: Capture, inspection: Inspection, folder: Path) -
 
 
 def train(
-    config: Config, capture: Capture, run: RunFolder, resume: bool
+    config: Config, capture: Capture, run: RunFolder, resume: bool, hull: Hull | None = None
 ) -> tuple[int, Reconstruction]:
-    """Trains until the budget is used or somebody asks to stop.
+    """Trains until the budget is used or somebody asks to stop; carves the hull if there is none.
 
     Returns:
         The exit code, above 0 where training was stopped, and what was fitted.
@@ -76,7 +77,13 @@ def train(
     from .reconstruction import train
 
     _say_what_begins(run, resume)
-    return _watched(run, lambda report, stop: train(config, capture, run, report, resume, stop))
+
+    def trained(
+        report: Callable[[Progress], None], should_stop: Callable[[], bool]
+    ) -> Reconstruction:
+        return train(config, capture, run, report, resume, should_stop, hull)
+
+    return _watched(run, trained)
 
 
 def fit(config: ScheduleConfig, task: Task, run: RunFolder, resume: bool) -> int:

@@ -14,6 +14,7 @@ from sphere_capture import sphere_capture
 from resfields_ngp.backends.reference import ReferenceBackend
 from resfields_ngp.config import Config
 from resfields_ngp.hull import HullConfig
+from resfields_ngp.inspection import inspect_capture
 from resfields_ngp.mesh import statistics
 from resfields_ngp.meshing import MeshingConfig, extract_mesh
 from resfields_ngp.occupancy import OccupancyConfig
@@ -66,3 +67,14 @@ def test_a_captures_floaters_are_taken_out_where_it_has_masks():
     assert np.array_equal(found[clean < 0], clean[clean < 0])
     blind = replace(capture, views=tuple(replace(view, masks=None) for view in capture.views))
     assert prepare(config, blind, ReferenceBackend())[1].clean is None
+
+
+def test_a_hull_that_is_there_is_not_carved_again(monkeypatch):
+    capture = sphere_capture(np.zeros((2, 1, 3)), radii=(0.4,))
+    config = replace(Config(), hull=HullConfig(resolution=32))
+    hull = inspect_capture(capture, config.hull).hull
+    _, expected, space = prepare(config, capture, ReferenceBackend())
+    monkeypatch.setattr("resfields_ngp.reconstruction.build_hull", None)
+    _, task, again = prepare(config, capture, ReferenceBackend(), hull)
+    assert torch.equal(task.occupancy.distances, expected.occupancy.distances)
+    assert np.array_equal(again.world_from_model, space.world_from_model)

@@ -2,7 +2,7 @@
 
 A process of its own: kernels that are interpreted cannot be compiled. ``ahead_of_time.py 80 90``
 prints one JSON list of kernels for those compute capabilities; options that no default takes are
-compiled for the first of them only.
+compiled for the first of them only, and only the usual networks for those without tensor cores.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -38,6 +39,8 @@ NETWORKS = {
     "colour": (MlpSpec(18, 3, 64, 1, "relu"), 0, "float16"),
     "wide": (MlpSpec(32, 16, 128, 2), 3, "float16"),
 }
+WITH_TENSOR_CORES = 80
+"""The first compute capability whose tensor cores Triton multiplies on."""
 TRIED = ("geometry", "two layers", "colour")
 """Networks of which every tiling is compiled."""
 OPTIONAL_NETWORKS = {
@@ -115,6 +118,8 @@ def assembled(ptx: str, capability: int) -> dict[str, int]:
 
 def run_networks(compiler: Compiler, with_options: bool) -> None:
     networks = NETWORKS | (OPTIONAL_NETWORKS if with_options else {})
+    if compiler.capability < WITH_TENSOR_CORES:
+        networks = {name: NETWORKS[name] for name in TRIED}
     for name, (spec, n_tangents, precision) in networks.items():
         compiler.case = name
         jets = torch.zeros(SLICES.n_rows, 1 + n_tangents, spec.n_inputs, requires_grad=True)
@@ -158,6 +163,11 @@ def run_rays(compiler: Compiler, with_options: bool) -> None:
         rays.accumulate(alphas, values, indices, 100).sum().backward()
 
 
+def _from_ampere_on(capability: int, device: torch.device) -> bool:
+    """Takes the place of `launching.has_tensor_cores`."""
+    return capability >= WITH_TENSOR_CORES
+
+
 def main() -> None:
     found = []
     for index, capability in enumerate(int(text) for text in sys.argv[1:]):
@@ -166,7 +176,9 @@ def main() -> None:
         for module in (grid, mlp, rays):
             module.launch = compiler
         mlp.fastest = compiler.fastest
-        for run in (run_networks, run_grids, run_rays):
+        mlp.has_tensor_cores = partial(_from_ampere_on, capability)
+        every = (run_networks, run_grids, run_rays)
+        for run in every if capability >= WITH_TENSOR_CORES else every[:1]:
             run(compiler, with_options=index == 0)
         found += compiler.found
     print(json.dumps(found))

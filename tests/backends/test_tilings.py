@@ -18,6 +18,7 @@ from test_triton import REFERENCE
 from resfields_ngp.backends import MlpSpec
 from resfields_ngp.backends.triton import TritonBackend
 from resfields_ngp.backends.triton import tilings as TILINGS
+from resfields_ngp.backends.triton.launching import has_tensor_cores
 from resfields_ngp.backends.triton.tilings import (
     LEAST_ROWS,
     Choice,
@@ -63,6 +64,13 @@ def test_small_networks_take_few_registers_and_large_ones_reload_their_weights()
     assert first(small, "bfloat16", False).n_registers is None
     assert not first(MlpSpec(27, 16, 128, 2), "float16", True).holds_weights
     assert first(MlpSpec(27, 16, 128, 1), "float16", True).n_warps == 8
+
+
+@pytest.mark.parametrize("is_backward", [False, True])
+def test_without_tensor_cores_weights_come_from_the_cache(is_backward: bool):
+    (only,) = tilings_of(MlpSpec(27, 16, 64, 1), "float16", is_backward, on_tensor_cores=False)
+    assert only.n_warps == 8 and not only.holds_weights
+    assert has_tensor_cores(torch.device("cpu"))  # the interpreter takes what they take
 
 
 @pytest.mark.parametrize("is_backward", [False, True])
@@ -214,6 +222,7 @@ def test_results_are_the_same_when_all_ways_are_tried(monkeypatch):
     """The launches themselves, interpreted: each is tried on results of its own."""
     monkeypatch.setattr(TILINGS, "CHOICES", {})
     monkeypatch.setattr(TILINGS, "LEAST_ROWS", 1)
+    monkeypatch.setattr(TILINGS, "_WAVES", (2, 8))
     monkeypatch.setattr(TILINGS, "_can_measure", lambda device: True)
     times = iter(range(100, 0, -1))  # the last is the fastest
 

@@ -19,9 +19,11 @@ if importlib.util.find_spec("triton") is None:
 
 CAPABILITIES = (90, 80, 120)
 """H100, A100, GeForce RTX 50."""
+TURING = 75
+"""T4, GeForce RTX 20: on their tensor cores Triton does not multiply."""
 SPILLED = {"wide": 768, "four layers": 320}
 """Bytes that a thread may move to memory for want of registers; 64 where nothing else is said."""
-SLOPED_SPILLED = SPILLED | {"two layers": 208, "narrow": 208}
+SLOPED_SPILLED = SPILLED | {"two layers": 256, "narrow": 208}
 """The same of `sloped_backward`."""
 SHARED = 99 << 10
 """Bytes of shared memory that a program has on any GPU since the GeForce RTX 30."""
@@ -31,7 +33,7 @@ SHARED = 99 << 10
 def kernels() -> list[dict]:
     """Returns what each kernel needs on each compute capability."""
     script = Path(__file__).with_name("ahead_of_time.py")
-    command = [sys.executable, str(script), *map(str, CAPABILITIES)]
+    command = [sys.executable, str(script), *map(str, (*CAPABILITIES, TURING))]
     environment = os.environ | {"TRITON_INTERPRET": "0", "PYTHONPATH": str(script.parents[2])}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]

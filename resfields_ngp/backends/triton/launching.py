@@ -39,6 +39,12 @@ def _n_multiprocessors(device: torch.device) -> int:
     return torch.cuda.get_device_properties(device).multi_processor_count
 
 
+@cache
+def has_tensor_cores(device: torch.device) -> bool:
+    """Returns whether Triton multiplies on tensor cores here: not before compute capability 8."""
+    return device.type != "cuda" or torch.cuda.get_device_capability(device) >= (8, 0)
+
+
 def programs_per_frame(
     n_frames: int, most_rows: int, block: int, device: torch.device, waves: int
 ) -> int:

@@ -13,7 +13,13 @@ from ...records import FrameSlices
 from ...sharing import shared
 from ...transfers import on_device
 from ..specs import MlpSpec, pad_to_16
-from .launching import is_interpreted, launch, power_of_two, programs_per_frame
+from .launching import (
+    has_tensor_cores,
+    is_interpreted,
+    launch,
+    power_of_two,
+    programs_per_frame,
+)
 from .mlp_kernels import mlp_backward, mlp_forward
 from .sloped_kernels import sloped_backward, sloped_forward
 from .tilings import LaunchKind, Precision, Tiling, fastest, tilings_of
@@ -166,7 +172,7 @@ def _run(
 
     compiled_for = (kernel.__name__, spec, n_inputs, precision, tuple(constants.items()))
     kind = LaunchKind(*compiled_for, device)
-    tilings = tilings_of(spec, precision, is_backward=bool(given))
+    tilings = tilings_of(spec, precision, bool(given), has_tensor_cores(device))
     # What a program loads once it rounds itself.
     stay = all(tiling.holds_weights for tiling in tilings)
     operands = weights if stay else _operands(weights, precision)

@@ -63,7 +63,9 @@ class Tiling:
 
 
 @cache
-def tilings_of(spec: MlpSpec, precision: Precision, is_backward: bool) -> tuple[Tiling, ...]:
+def tilings_of(
+    spec: MlpSpec, precision: Precision, is_backward: bool, on_tensor_cores: bool = True
+) -> tuple[Tiling, ...]:
     """Returns ways to share a network's rows, first the one to take where none is measured.
 
     The others are the fastest that ``gpu_check.py --parts tilings`` found of more, and those that
@@ -73,7 +75,10 @@ def tilings_of(spec: MlpSpec, precision: Precision, is_backward: bool) -> tuple[
         spec: The network.
         precision: Operands of its products.
         is_backward: Whether for the way back.
+        on_tensor_cores: See `launching.has_tensor_cores`.
     """
+    if not on_tensor_cores:
+        return (Tiling(16, 8, holds_weights=False),)  # others spill by the thousand bytes
     # What stays in the registers leaves room for the rest of two hidden layers of 64 neurons.
     holds_weights = spec.n_weights <= 1 << 13
     is_wide = max(spec.n_neurons, spec.shapes[0][1]) > 64

@@ -231,12 +231,12 @@ def test_results_are_the_same_when_all_ways_are_tried(monkeypatch):
         return next(times)
 
     monkeypatch.setattr(TILINGS, "_bench", bench)
-    spec = MlpSpec(19, 5, 32, 1)
-    jets, weights = mlp_inputs(spec, SLICES, 3)
+    spec, slices = MlpSpec(19, 5, 32, 1), FrameSlices((0, 2, 1), (0, 20, 20, 113))
+    jets, weights = mlp_inputs(spec, slices, 3)
     backend = TritonBackend("cpu", "bfloat16")
     for outputs in (mlp_outputs, sloped_outputs):
-        found = outputs(backend, jets, SLICES, weights, spec)
-        assert_alike(found, outputs(REFERENCE, jets, SLICES, weights, spec), 2e-2)
+        found = outputs(backend, jets, slices, weights, spec)
+        assert_alike(found, outputs(REFERENCE, jets, slices, weights, spec), 2e-2)
     kernels = {"mlp_forward", "mlp_backward", "sloped_forward", "sloped_backward"}
     assert {kind.kernel for kind in TILINGS.CHOICES} == kernels
     for kind, choice in TILINGS.CHOICES.items():

@@ -1,10 +1,10 @@
 """Triton kernels of the ResField MLP with the derivatives of its first output only.
 
-Vocabulary: `layer_kernels`. One gradient takes a sweep down the network where its three components
-would take three sweeps up. Of a loss on that gradient g, with u = dL/dg (the pull), the derivative
-is that of the first output's derivative along ``J u``, J being the inputs' Jacobian: one tangent,
-whatever u is. So a tile has two parts on the way back, where jets have four. What a tile needs of
-device memory is on its way while the tile before it is computed.
+Vocabulary: `layer_kernels`, `column_kernels`. One gradient takes a sweep down the network where its
+three components would take three sweeps up. Of a loss on that gradient g, with u = dL/dg (the
+pull), the derivative is that of the first output's derivative along ``J u``, J being the inputs'
+Jacobian: one tangent, whatever u is. So a tile has two parts on the way back, where jets have four.
+What it needs of device memory is on its way while the tile before it is computed.
 """
 
 from __future__ import annotations
@@ -212,22 +212,9 @@ def sloped_backward(
         )
         jets, next_pull, next_g = _tile(*given, row, end, N_FEATURES, WIDTHS, BLOCK)
         g = tl.where(is_seed, 1.0, g * factor)
-        g, sums = led_back(
-            inputs,
-            products,
-            g,
-            held,
-            own,
-            sums,
-            2,
-            LAYERS,
-            WIDTHS,
-            ACTIVATION,
-            OPERAND,
-            EMULATES,
-            BLOCK,
-        )
-        g, sums = led_out(inputs, g, held, own, sums, with_jets, LAYERS, WIDTHS, OPERAND, EMULATES)
+        led = (inputs, products, g, held, own, sums)
+        g, sums = led_back(*led, 2, WIDTHS, LAYERS, ACTIVATION, OPERAND, EMULATES, BLOCK)
+        g, sums = led_out(inputs, g, held, own, sums, with_jets, WIDTHS, LAYERS, OPERAND, EMULATES)
         if with_jets:
             parts = by_part(g, 2, BLOCK)
             slopes = tl.sum(tl.where(is_value(2), 0.0, parts), axis=1, keep_dims=True)

@@ -14,6 +14,7 @@ import trimesh
 
 from .clouds import read_cloud
 from .datasets.base import Capture, View
+from .inspection import without_subject
 from .manifest import read_manifest
 from .mesh import Mesh
 from .mesh_files import FORMATS, read_mesh
@@ -99,16 +100,14 @@ def evaluate_run(
     """
     view = scored_view(run, capture)
     lpips = Lpips.load(Path(config.lpips_weights)) if config.lpips_weights else None
-    rows, missing, empty = [], [], []
+    rows, missing = [], []
+    empty = [] if view is None else list(without_subject(view, capture.frame_numbers))
     scored = partial(_scored_frame, run, capture, view, config, lpips)
     for done, (row, lacking) in enumerate(in_threads(scored, range(capture.n_frames)), 1):
         rows.append(row)
         missing += lacking
         if report is not None:
             report(done, capture.n_frames)
-    if view is not None and view.masks is not None:
-        absent = np.flatnonzero(~view.masks.any(axis=(1, 2)))
-        empty = [capture.frame_numbers[frame] for frame in absent]
     result = _summary(capture, view, config, rows)
     result |= {"missing": missing, "without_subject": empty, **_origins(run, capture, view)}
     write_whole(run / "evaluation.json", json.dumps(result, indent=1).encode())

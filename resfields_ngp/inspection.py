@@ -153,11 +153,11 @@ def _report(capture: Capture, view: View, coverage: np.ndarray | None) -> ViewRe
         coverage=None if coverage is None else float(np.nanmean(coverage)),
         worst_coverage=None if coverage is None else float(np.nanmin(coverage)),
         worst_frame=None if coverage is None else numbers[int(np.nanargmin(coverage))],
-        empty_masks=_without_subject(view, numbers),
+        empty_masks=without_subject(view, numbers),
     )
 
 
-def _without_subject(view: View, numbers: Sequence[int]) -> tuple[int, ...]:
+def without_subject(view: View, numbers: Sequence[int]) -> tuple[int, ...]:
     """Returns the numbers of frames of which a view's mask is empty."""
     if view.masks is None:
         return ()

@@ -27,7 +27,7 @@ def _called(self: Any, *arguments: Any, **named: Any) -> Any:
     original, and its changes are taken back.
     """
     run = self.rewrite()
-    if tl.core not in [value for value in self.fn.__globals__.values() if value is tl.core]:
+    if not any(value is tl.core for value in self.fn.__globals__.values()):
         return run(*arguments, **named)
     scope = interpreter._patch_lang(self.fn)
     try:

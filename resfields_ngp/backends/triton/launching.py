@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from triton import AsyncCompileMode, knobs
 
-from ...workers import count_cores
+from ...environment import count_cores
 
 _INTERPRETED_PROGRAMS = 3
 """Programs a frame where kernels are interpreted: few, so that each walks several tiles."""

@@ -163,13 +163,12 @@ def led_on(
     """Leads a tile's values through the hidden layers.
 
     Returns:
-        What the last layer takes; values before each activation; slopes there.
+        What the last layer takes; slopes at each activation.
     """
-    values, slopes = (), ()
+    slopes = ()
     for layer in tl.static_range(LAYERS):
         matrix = layer_matrix(held, weights, layer, WIDTHS, LAYERS, OPERAND, EMULATES)
-        values = values + (tl.dot(x, matrix, input_precision="ieee"),)
-        outputs, slope, _ = activated(values[layer], ACTIVATION)
+        outputs, slope, _ = activated(tl.dot(x, matrix, input_precision="ieee"), ACTIVATION)
         slopes = slopes + (slope,)
         x = operand(outputs, OPERAND, EMULATES)
-    return x, values, slopes
+    return x, slopes

@@ -82,7 +82,7 @@ def mlp_forward(
         else:
             left = (end - row).to(tl.int32)
             loaded = _part(jets + row * n_in, left, 0, D, n_in, WIDTHS[3], BLOCK)
-        x, _, slopes = led_on(x, held, own, WIDTHS, LAYERS, ACTIVATION, OPERAND, EMULATES)
+        x, slopes = led_on(x, held, own, WIDTHS, LAYERS, ACTIVATION, OPERAND, EMULATES)
         at, inside = part_at(rows, 0, D, n_out, WIDTHS[5], BLOCK)
         matrix = layer_matrix(held, own, LAYERS, WIDTHS, LAYERS, OPERAND, EMULATES)
         tl.store(targets + at, tl.dot(x, matrix, input_precision="ieee"), mask=inside)

@@ -94,7 +94,7 @@ def sloped_forward(
         sources = (own_features, own_others, rows)
         values = _inputs(*sources, 0, N_FEATURES, WIDTHS, BLOCK)
         x = value_operand(values, WIDTHS, OPERAND, EMULATES)
-        x, _, slopes = led_on(x, held, own, WIDTHS, LAYERS, ACTIVATION, OPERAND, EMULATES)
+        x, slopes = led_on(x, held, own, WIDTHS, LAYERS, ACTIVATION, OPERAND, EMULATES)
         at, inside = part_at(rows, 0, 0, WIDTHS[2], WIDTHS[5], BLOCK)
         matrix = layer_matrix(held, own, LAYERS, WIDTHS, LAYERS, OPERAND, EMULATES)
         last = tl.dot(x, matrix, input_precision="ieee")

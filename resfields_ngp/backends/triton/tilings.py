@@ -178,6 +178,7 @@ def measured(
         Exception: None runs; the first one's error.
     """
     trial = _Trial(start, results, bench)
+    trial.prepare(tilings)
     faults = trial.run(tilings)
     if len(faults) == len(tilings):
         raise faults[0]
@@ -207,13 +208,16 @@ class _Trial:
         """The one that took least."""
         return min(self.found, key=lambda tiling: self.found[tiling])
 
-    def run(self, tilings: Sequence[Tiling]) -> list[Exception]:
-        """Measures tilings as far as memory and finite results allow; returns the errors."""
-        faults: list[Exception] = []
-        with suppress(Exception), compiling():  # what fails, fails again below
+    def prepare(self, tilings: Sequence[Tiling]) -> None:
+        """Compiles tilings at once; one that fails does so again when it is measured."""
+        with suppress(Exception), compiling():
             scratch = [torch.zeros_like(each) for each in self._results]
             for tiling in tilings:
                 self._start(tiling, scratch)
+
+    def run(self, tilings: Sequence[Tiling]) -> list[Exception]:
+        """Measures tilings as far as memory and finite results allow; returns the errors."""
+        faults: list[Exception] = []
         for tiling in tilings:
             try:
                 taken = self._milliseconds(tiling)

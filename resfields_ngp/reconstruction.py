@@ -20,6 +20,7 @@ from .device_pixels import DevicePixels
 from .field import Field
 from .floaters import distances_without_floaters
 from .hull import Hull, build_hull, with_doubts
+from .kernels_ahead import compile_beside
 from .model_space import ModelSpace
 from .occupancy import Occupancy
 from .outline_fitting import OutlinesAt
@@ -103,6 +104,7 @@ def train(
     """
     use_threads(config.training.threads)
     backend = open_backend(config.training.backend, config.training.device)
+    compile_beside(backend, config, capture.n_frames)
     trainer, task, space = prepare(config, capture, backend, hull)
     background = config.training.rendered_background(capture.has_masks)
     odds = outline_odds(capture.views, config.training.foreground)

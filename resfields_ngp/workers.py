@@ -87,13 +87,13 @@ def made_by_workers(jobs: Sequence[Job], export: Export, n_workers: int) -> Iter
         _drop_rest(pool),
     ):
         # Ctrl-C reaches the whole group; the parent decides, and frames under way are finished.
-        with _deaf_to_interrupts():
+        with deaf_to_interrupts():
             found = pool.map(_make, jobs)
         yield from found
 
 
 @contextlib.contextmanager
-def _deaf_to_interrupts() -> Iterator[None]:
+def deaf_to_interrupts() -> Iterator[None]:
     """Holds Ctrl-C back; processes that are started meanwhile never hear it."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:

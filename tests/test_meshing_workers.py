@@ -51,13 +51,13 @@ def test_what_the_system_says_is_plausible():
 
 
 def test_what_is_started_does_not_hear_an_interrupt():
-    with workers._deaf_to_interrupts():
+    with workers.deaf_to_interrupts():
         assert signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ())
     assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
     # A shell's background jobs ignore SIGINT, and tests may be one.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        with pytest.raises(KeyboardInterrupt), workers._deaf_to_interrupts():
+        with pytest.raises(KeyboardInterrupt), workers.deaf_to_interrupts():
             os.kill(os.getpid(), signal.SIGINT)  # held back to the end
     finally:
         signal.signal(signal.SIGINT, before)

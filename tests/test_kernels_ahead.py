@@ -1,0 +1,48 @@
+"""Laws of compiling ahead: afterwards meshing compiles nothing, and only a GPU's training asks."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from resfields_ngp import kernels_ahead
+from resfields_ngp.backends import Backend
+from resfields_ngp.config import Config
+
+PROGRAM = Path(__file__).with_name("compiled_ahead.py")
+
+
+def test_meshing_compiles_nothing_more():
+    ended = subprocess.run([sys.executable, PROGRAM], capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    found = json.loads(ended.stdout)
+    assert found["faces"] > 100
+    assert {name.split()[0] for name in found["ahead"]} >= {"_forward", "turning", "nearest_exits"}
+    assert found["later"] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "device", "n_processes"),
+    [("triton", "cuda", 1), ("tcnn", "cuda", 1), ("reference", "cuda", 0), ("cpu", "cpu", 0)],
+)
+def test_only_a_gpus_training_has_it_done(
+    name: str, device: str, n_processes: int, monkeypatch: pytest.MonkeyPatch
+):
+    asked: list[tuple[Any, ...]] = []
+
+    def process(target: Any, args: tuple[Any, ...], daemon: bool) -> Any:
+        assert daemon, "it must not outlive the run"
+        asked.append((target, *args))
+        return SimpleNamespace(start=lambda: None)
+
+    context = SimpleNamespace(Process=process)
+    monkeypatch.setattr(kernels_ahead.multiprocessing, "get_context", lambda method: context)
+    backend = SimpleNamespace(name=name, device=SimpleNamespace(type=device))
+    kernels_ahead.compile_beside(cast("Backend", backend), Config(), 5)
+    assert asked == [(kernels_ahead._compile_politely, Config(), 5)] * n_processes

@@ -66,8 +66,8 @@ def transpose(across, shapes, offsets, layer):
     return across[offsets[layer] : offsets[layer + 1]].reshape(shapes[layer, 1], shapes[layer, 0])
 
 
-@numba.njit(inline="always", error_model="numpy")
-def _activate_as(inputs, outputs, slopes, n_jet, kind):
+@numba.njit(error_model="numpy")
+def _activate(inputs, outputs, slopes, n_jet, kind):
     # Rows n_jet * m hold values, the n_jet - 1 rows after each its tangents.
     for m in range(0, inputs.shape[0], n_jet):
         for j in range(inputs.shape[1]):
@@ -77,8 +77,8 @@ def _activate_as(inputs, outputs, slopes, n_jet, kind):
                 outputs[m + d, j] = slopes[j] * inputs[m + d, j]
 
 
-@numba.njit(inline="always", error_model="numpy")
-def _activate_backward_as(inputs, grads, slopes, curvatures, n_jet, kind):
+@numba.njit(error_model="numpy")
+def _activate_backward(inputs, grads, slopes, curvatures, n_jet, kind):
     # Turns the gradient by sigma's outputs, in place, into the gradient by its inputs.
     for m in range(0, inputs.shape[0], n_jet):
         for j in range(inputs.shape[1]):
@@ -91,27 +91,6 @@ def _activate_backward_as(inputs, grads, slopes, curvatures, n_jet, kind):
                 grads[m + d, j] *= slopes[j]
 
 
-# A loop each: in one for all kinds, every element would call the exponential of softplus.
-@numba.njit(error_model="numpy")
-def _activate(inputs, outputs, slopes, n_jet, kind):
-    if kind == 2:
-        _activate_as(inputs, outputs, slopes, n_jet, 2)
-    elif kind == 1:
-        _activate_as(inputs, outputs, slopes, n_jet, 1)
-    else:
-        _activate_as(inputs, outputs, slopes, n_jet, 0)
-
-
-@numba.njit(error_model="numpy")
-def _activate_backward(inputs, grads, slopes, curvatures, n_jet, kind):
-    if kind == 2:
-        _activate_backward_as(inputs, grads, slopes, curvatures, n_jet, 2)
-    elif kind == 1:
-        _activate_backward_as(inputs, grads, slopes, curvatures, n_jet, 1)
-    else:
-        _activate_backward_as(inputs, grads, slopes, curvatures, n_jet, 0)
-
-
 @numba.njit(error_model="numpy")
 def _forward_tile(rows, n_jet, kind, across, shapes, offsets, scratch, outputs):
     # Not in place: LLVM computes on vectors only where arrays do not overlap.
@@ -122,6 +101,14 @@ def _forward_tile(rows, n_jet, kind, across, shapes, offsets, scratch, outputs):
         _activate(pre, after, scratch[2][0], n_jet, kind)
         hidden = after
     np.dot(hidden, transpose(across, shapes, offsets, last), outputs)
+
+
+@numba.njit(inline="always")
+def _add(total, offset, values):
+    # A loop: `+=` between arrays compiles, every time, the formatting of its errors.
+    for m in range(values.shape[0]):
+        for j in range(values.shape[1]):
+            total[offset + m * values.shape[1] + j] += values[m, j]
 
 
 @numba.njit(error_model="numpy")
@@ -138,7 +125,7 @@ def backward_tile(
         _activate(pre, hidden, slopes[0], n_jet, kind)
     for layer in range(last, -1, -1):
         inputs = rows if layer == 0 else scratch[last + layer][:n_rows]
-        grad_weights[offsets[layer] : offsets[layer + 1]] += np.dot(grads.T, inputs).ravel()
+        _add(grad_weights, offsets[layer], np.dot(grads.T, inputs))
         if layer > 0:
             # The layer's input has served; its gradient takes its place.
             np.dot(grads, matrix(weights, shapes, offsets, layer), inputs)
@@ -148,57 +135,71 @@ def backward_tile(
             np.dot(grads, matrix(weights, shapes, offsets, 0), grad_rows)
 
 
-@numba.njit(parallel=True, cache=True, error_model="numpy")
-def _forward(rows, n_jet, kind, tiles, weights, across, shapes, offsets, scratch, outputs):
-    # rows (N * n_jet, in); tiles (n, 3): distinct frame, begin, end; weights and across (T, P)
-    for k in numba.prange(tiles.shape[0]):
-        begin, end = tiles[k, 1] * n_jet, tiles[k, 2] * n_jet
-        own = scratch[get_thread_id()]
-        _forward_tile(
-            rows[begin:end],
-            n_jet,
-            kind,
-            across[tiles[k, 0]],
-            shapes,
-            offsets,
-            own,
-            outputs[begin:end],
-        )
+@cache
+def _forward_kernel(kind: int):
+    """Returns the kernel for one activation.
 
+    Its kind is a constant, so that what others would compute is neither compiled nor called.
+    """
 
-@numba.njit(parallel=True, cache=True, error_model="numpy")
-def _backward(
-    rows,
-    n_jet,
-    kind,
-    tiles,
-    weights,
-    across,
-    shapes,
-    offsets,
-    scratch,
-    grad_outputs,
-    grad_weights,
-    grad_rows,
-):
-    # grad_weights (N_CHUNKS, T, P); grad_rows as rows, or empty where it is not wanted
-    for chunk in numba.prange(grad_weights.shape[0]):
-        own = scratch[get_thread_id()]
-        for k in range(chunk, tiles.shape[0], grad_weights.shape[0]):
-            i, begin, end = tiles[k, 0], tiles[k, 1] * n_jet, tiles[k, 2] * n_jet
-            backward_tile(
+    @numba.njit(parallel=True, cache=True, error_model="numpy")
+    def forward(rows, n_jet, tiles, weights, across, shapes, offsets, scratch, outputs):
+        # rows (N * n_jet, in); tiles (n, 3): distinct frame, begin, end; weights and across (T, P)
+        for k in numba.prange(tiles.shape[0]):
+            begin, end = tiles[k, 1] * n_jet, tiles[k, 2] * n_jet
+            own = scratch[get_thread_id()]
+            _forward_tile(
                 rows[begin:end],
                 n_jet,
                 kind,
-                weights[i],
-                across[i],
+                across[tiles[k, 0]],
                 shapes,
                 offsets,
                 own,
-                grad_outputs[begin:end],
-                grad_weights[chunk, i],
-                grad_rows[begin:end],
+                outputs[begin:end],
             )
+
+    return forward
+
+
+@cache
+def _backward_kernel(kind: int):
+    """Returns the kernel for one activation."""
+
+    @numba.njit(parallel=True, cache=True, error_model="numpy")
+    def backward(
+        rows,
+        n_jet,
+        tiles,
+        weights,
+        across,
+        shapes,
+        offsets,
+        scratch,
+        grad_outputs,
+        grad_weights,
+        grad_rows,
+    ):
+        # grad_weights (N_CHUNKS, T, P); grad_rows as rows, or empty where it is not wanted
+        for chunk in numba.prange(grad_weights.shape[0]):
+            own = scratch[get_thread_id()]
+            for k in range(chunk, tiles.shape[0], grad_weights.shape[0]):
+                i, begin, end = tiles[k, 0], tiles[k, 1] * n_jet, tiles[k, 2] * n_jet
+                backward_tile(
+                    rows[begin:end],
+                    n_jet,
+                    kind,
+                    weights[i],
+                    across[i],
+                    shapes,
+                    offsets,
+                    own,
+                    grad_outputs[begin:end],
+                    grad_weights[chunk, i],
+                    grad_rows[begin:end],
+                )
+
+    return backward
 
 
 class _Mlp(torch.autograd.Function):
@@ -216,7 +217,7 @@ class _Mlp(torch.autograd.Function):
         # A torch tensor, not an array: MKL's rounding depends on alignment, and torch aligns alike.
         grad_weights = weights.new_zeros(N_CHUNKS, *weights.shape)
         grad_jets = torch.empty_like(jets if ctx.needs_input_grad[0] else jets[:0])
-        _backward(
+        _backward_kernel(ACTIVATIONS[ctx.spec.activation])(
             *_arguments(jets, weights, ctx.slices, ctx.spec),
             _rows(grad_outputs.contiguous()),
             grad_weights.numpy(),
@@ -245,7 +246,8 @@ def use_single_threaded_blas() -> None:
 
 def _infer(jets: Tensor, weights: Tensor, slices: FrameSlices, spec: MlpSpec) -> Tensor:
     outputs = jets.new_empty(jets.shape[0], jets.shape[1], spec.shapes[-1][0])
-    _forward(*_arguments(jets, weights, slices, spec), _rows(outputs))
+    kernel = _forward_kernel(ACTIVATIONS[spec.activation])
+    kernel(*_arguments(jets, weights, slices, spec), _rows(outputs))
     return outputs
 
 
@@ -254,7 +256,6 @@ def _arguments(jets: Tensor, weights: Tensor, slices: FrameSlices, spec: MlpSpec
     return (
         _rows(jets),
         jets.shape[1],
-        ACTIVATIONS[spec.activation],
         tiles_of(slices, TILE_ROWS // jets.shape[1]),
         weights.detach().numpy(),
         transposed(weights, spec),

@@ -8,6 +8,8 @@ backward pass is the one of jets with a single tangent.
 
 from __future__ import annotations
 
+from functools import cache
+
 import numba
 import numpy as np
 import torch
@@ -54,22 +56,34 @@ def _contracted(jets, n, slopes, column, x, y, z):
     return x, y, z
 
 
-@numba.njit(inline="always", error_model="numpy")
-def _activate_as(inputs, outputs, kind):
+@numba.njit(error_model="numpy")
+def _activate(inputs, outputs, kind):
     # Turns the inputs, in place, into the slopes there.
     for m in range(inputs.shape[0]):
         for j in range(inputs.shape[1]):
             outputs[m, j], inputs[m, j], _ = value_and_slopes(inputs[m, j], kind)
 
 
-@numba.njit(error_model="numpy")
-def _activate(inputs, outputs, kind):
-    if kind == 2:
-        _activate_as(inputs, outputs, 2)
-    elif kind == 1:
-        _activate_as(inputs, outputs, 1)
-    else:
-        _activate_as(inputs, outputs, 0)
+@numba.njit(inline="always")
+def _scale(rows, factors):
+    # A loop: assignments between arrays compile, every time, the formatting of their errors.
+    for m in range(rows.shape[0]):
+        for j in range(rows.shape[1]):
+            rows[m, j] *= factors[m, j]
+
+
+@numba.njit(inline="always")
+def _scale_columns(rows, factors):
+    for m in range(rows.shape[0]):
+        for j in range(rows.shape[1]):
+            rows[m, j] *= factors[j]
+
+
+@numba.njit(inline="always")
+def _repeat(rows, row):
+    for m in range(rows.shape[0]):
+        for j in range(rows.shape[1]):
+            rows[m, j] = row[j]
 
 
 @numba.njit(error_model="numpy")
@@ -84,54 +98,59 @@ def _slope_rows(kind, rows, weights, across, shapes, offsets, scratch, outputs, 
     final = matrix(weights, shapes, offsets, last)
     np.dot(hidden, transpose(across, shapes, offsets, last), outputs)
     if last == 0:
-        slopes[:] = final[0]
+        _repeat(slopes, final[0])
         return
-    scratch[last - 1][:n_rows] *= final[0]
+    _scale_columns(scratch[last - 1][:n_rows], final[0])
     for layer in range(last - 1, 0, -1):
         down = scratch[last][:n_rows]
         np.dot(scratch[layer][:n_rows], matrix(weights, shapes, offsets, layer), down)
-        scratch[layer - 1][:n_rows] *= down
+        _scale(scratch[layer - 1][:n_rows], down)
     np.dot(scratch[0][:n_rows], matrix(weights, shapes, offsets, 0), slopes)
 
 
-@numba.njit(parallel=True, cache=True, error_model="numpy")
-def _forward(
-    features,
-    others,
-    kind,
-    tiles,
-    weights,
-    across,
-    shapes,
-    offsets,
-    scratch,
-    row_scratch,
-    outputs,
-    gradients,
-):
-    # As `Backend.sloped_mlp`: jets, and outputs (N, out) with gradients (N, D).
-    n_features = features.shape[2]
-    for k in numba.prange(tiles.shape[0]):
-        begin, end, thread = tiles[k, 1], tiles[k, 2], get_thread_id()
-        rows = row_scratch[thread, 0][: end - begin]
-        slopes = row_scratch[thread, 1][: end - begin]
-        _gather(features, others, begin, 1, rows)
-        _slope_rows(
-            kind,
-            rows,
-            weights[tiles[k, 0]],
-            across[tiles[k, 0]],
-            shapes,
-            offsets,
-            scratch[thread],
-            outputs[begin:end],
-            slopes,
-        )
-        for n in range(begin, end):
-            row, zero = slopes[n - begin], np.float32(0.0)
-            x, y, z = _contracted(features, n, row, 0, zero, zero, zero)
-            x, y, z = _contracted(others, n, row, n_features, x, y, z)
-            gradients[n, 0], gradients[n, 1], gradients[n, 2] = x, y, z
+@cache
+def _forward_kernel(kind: int):
+    """Returns the kernel for one activation."""
+
+    @numba.njit(parallel=True, cache=True, error_model="numpy")
+    def forward(
+        features,
+        others,
+        tiles,
+        weights,
+        across,
+        shapes,
+        offsets,
+        scratch,
+        row_scratch,
+        outputs,
+        gradients,
+    ):
+        # As `Backend.sloped_mlp`: jets, and outputs (N, out) with gradients (N, D).
+        n_features = features.shape[2]
+        for k in numba.prange(tiles.shape[0]):
+            begin, end, thread = tiles[k, 1], tiles[k, 2], get_thread_id()
+            rows = row_scratch[thread, 0][: end - begin]
+            slopes = row_scratch[thread, 1][: end - begin]
+            _gather(features, others, begin, 1, rows)
+            _slope_rows(
+                kind,
+                rows,
+                weights[tiles[k, 0]],
+                across[tiles[k, 0]],
+                shapes,
+                offsets,
+                scratch[thread],
+                outputs[begin:end],
+                slopes,
+            )
+            for n in range(begin, end):
+                row, zero = slopes[n - begin], np.float32(0.0)
+                x, y, z = _contracted(features, n, row, 0, zero, zero, zero)
+                x, y, z = _contracted(others, n, row, n_features, x, y, z)
+                gradients[n, 0], gradients[n, 1], gradients[n, 2] = x, y, z
+
+    return forward
 
 
 @numba.njit(inline="always")
@@ -152,63 +171,69 @@ def _spread(grad_jets, n, pulls, value_row, slope_row, column):
         grad_jets[n, 1, j], grad_jets[n, 2, j], grad_jets[n, 3, j] = x * slope, y * slope, z * slope
 
 
-@numba.njit(parallel=True, cache=True, error_model="numpy")
-def _backward(
-    features,
-    others,
-    kind,
-    tiles,
-    weights,
-    across,
-    shapes,
-    offsets,
-    scratch,
-    row_scratch,
-    grad_scratch,
-    grad_outputs,
-    pulls,
-    grad_weights,
-    grad_features,
-    grad_others,
-):
-    # grad_weights (N_CHUNKS, T, P); grad_features and grad_others empty where not wanted
-    n_features, n_outputs = features.shape[2], grad_outputs.shape[1]
-    for chunk in numba.prange(grad_weights.shape[0]):
-        thread = get_thread_id()
-        for k in range(chunk, tiles.shape[0], grad_weights.shape[0]):
-            i, begin, end = tiles[k, 0], tiles[k, 1], tiles[k, 2]
-            rows = row_scratch[thread, 0][: 2 * (end - begin)]
-            grad_rows = row_scratch[thread, 1][: 2 * (end - begin)]
-            grads = grad_scratch[thread][: 2 * (end - begin)]
-            _gather(features, others, begin, 2, rows)
-            for n in range(begin, end):
-                m = 2 * (n - begin)
-                rows[m + 1] = np.float32(0.0)
-                _along(features, n, pulls, rows[m + 1], 0)
-                _along(others, n, pulls, rows[m + 1], n_features)
-                grads[m, :n_outputs] = grad_outputs[n]
-                grads[m, n_outputs:] = np.float32(0.0)
-                grads[m + 1] = np.float32(0.0)
-                grads[m + 1, 0] = np.float32(1.0)
-            backward_tile(
-                rows,
-                2,
-                kind,
-                weights[i],
-                across[i],
-                shapes,
-                offsets,
-                scratch[thread],
-                grads,
-                grad_weights[chunk, i],
-                grad_rows,
-            )
-            for n in range(begin, end):
-                m = 2 * (n - begin)
-                if grad_features.shape[0] > 0:
-                    _spread(grad_features, n, pulls, grad_rows[m], grad_rows[m + 1], 0)
-                if grad_others.shape[0] > 0:
-                    _spread(grad_others, n, pulls, grad_rows[m], grad_rows[m + 1], n_features)
+@cache
+def _backward_kernel(kind: int):
+    """Returns the kernel for one activation."""
+
+    @numba.njit(parallel=True, cache=True, error_model="numpy")
+    def backward(
+        features,
+        others,
+        tiles,
+        weights,
+        across,
+        shapes,
+        offsets,
+        scratch,
+        row_scratch,
+        grad_scratch,
+        grad_outputs,
+        pulls,
+        grad_weights,
+        grad_features,
+        grad_others,
+    ):
+        # grad_weights (N_CHUNKS, T, P); grad_features and grad_others empty where not wanted
+        n_features, n_outputs = features.shape[2], grad_outputs.shape[1]
+        for chunk in numba.prange(grad_weights.shape[0]):
+            thread = get_thread_id()
+            for k in range(chunk, tiles.shape[0], grad_weights.shape[0]):
+                i, begin, end = tiles[k, 0], tiles[k, 1], tiles[k, 2]
+                rows = row_scratch[thread, 0][: 2 * (end - begin)]
+                grad_rows = row_scratch[thread, 1][: 2 * (end - begin)]
+                grads = grad_scratch[thread][: 2 * (end - begin)]
+                _gather(features, others, begin, 2, rows)
+                for n in range(begin, end):
+                    m = 2 * (n - begin)
+                    for j in range(rows.shape[1]):
+                        rows[m + 1, j] = np.float32(0.0)
+                    _along(features, n, pulls, rows[m + 1], 0)
+                    _along(others, n, pulls, rows[m + 1], n_features)
+                    for j in range(grads.shape[1]):
+                        grads[m, j] = grad_outputs[n, j] if j < n_outputs else np.float32(0.0)
+                        grads[m + 1, j] = np.float32(0.0)
+                    grads[m + 1, 0] = np.float32(1.0)
+                backward_tile(
+                    rows,
+                    2,
+                    kind,
+                    weights[i],
+                    across[i],
+                    shapes,
+                    offsets,
+                    scratch[thread],
+                    grads,
+                    grad_weights[chunk, i],
+                    grad_rows,
+                )
+                for n in range(begin, end):
+                    m = 2 * (n - begin)
+                    if grad_features.shape[0] > 0:
+                        _spread(grad_features, n, pulls, grad_rows[m], grad_rows[m + 1], 0)
+                    if grad_others.shape[0] > 0:
+                        _spread(grad_others, n, pulls, grad_rows[m], grad_rows[m + 1], n_features)
+
+    return backward
 
 
 class SlopedMlp(torch.autograd.Function):
@@ -219,7 +244,8 @@ class SlopedMlp(torch.autograd.Function):
         arguments = _arguments(features, others, weights, slices, spec, 1)
         outputs = features.new_empty(features.shape[0], spec.shapes[-1][0])
         gradients = features.new_empty(features.shape[0], features.shape[1] - 1)
-        _forward(*arguments, outputs.numpy(), gradients.numpy())
+        kernel = _forward_kernel(ACTIVATIONS[spec.activation])
+        kernel(*arguments, outputs.numpy(), gradients.numpy())
         ctx.save_for_backward(features, others, weights)
         ctx.slices, ctx.spec = slices, spec
         return outputs[:, : spec.n_outputs], gradients
@@ -233,7 +259,7 @@ class SlopedMlp(torch.autograd.Function):
             torch.empty_like(jets if is_wanted else jets[:0])
             for jets, is_wanted in zip((features, others), ctx.needs_input_grad, strict=False)
         ]
-        _backward(
+        _backward_kernel(ACTIVATIONS[ctx.spec.activation])(
             *arguments,
             scratch_of("grads", len(arguments[-1]), arguments[-1].shape[2], ctx.spec.shapes[-1][0]),
             grad_outputs.contiguous().numpy(),
@@ -259,7 +285,6 @@ def _arguments(
     return (
         features.detach().contiguous().numpy(),
         others.detach().contiguous().numpy(),
-        ACTIVATIONS[spec.activation],
         tiles_of(slices, TILE_ROWS // n_jet),
         weights.detach().contiguous().numpy(),
         transposed(weights, spec),

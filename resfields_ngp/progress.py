@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 PLAIN_SECONDS = 5.0
 """Seconds between two plain lines."""
+BEFOREHAND = "getting ready; a first run compiles its kernels, for about a minute"
+"""What is said until the first report."""
 
 
 class _BarAboveLine(Progress):
@@ -57,12 +59,14 @@ class ProgressReport:
         self._task = TaskID(0)
 
     def __enter__(self) -> ProgressReport:
-        """Starts the live line where there is a terminal."""
+        """Starts the live line where there is a terminal, and says what comes first."""
         if self._console.is_terminal:
             columns = (BarColumn(24), TaskProgressColumn(), TimeElapsedColumn())
             self._live = _BarAboveLine(*columns, console=self._console, transient=False)
-            self._task = self._live.add_task("training", total=1.0, line="")
+            self._task = self._live.add_task("training", total=1.0, line=BEFOREHAND)
             self._live.start()
+        else:
+            self._print(BEFOREHAND)
         return self
 
     def __exit__(
@@ -83,9 +87,10 @@ class ProgressReport:
         now = self._clock()
         if now - self._last_plain >= PLAIN_SECONDS or progress.fraction >= 1.0:
             self._last_plain = now
-            self._console.print(
-                line(progress), highlight=False, markup=False, soft_wrap=True, emoji=False
-            )
+            self._print(line(progress))
+
+    def _print(self, text: str) -> None:
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True, emoji=False)
 
 
 class TensorBoardReport:

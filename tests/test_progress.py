@@ -12,7 +12,14 @@ import pytest
 from rich.console import Console
 
 from resfields_ngp import progress
-from resfields_ngp.progress import PLAIN_SECONDS, ProgressReport, TensorBoardReport, counting, line
+from resfields_ngp.progress import (
+    BEFOREHAND,
+    PLAIN_SECONDS,
+    ProgressReport,
+    TensorBoardReport,
+    counting,
+    line,
+)
 from resfields_ngp.training import Progress
 
 
@@ -41,7 +48,8 @@ def test_without_a_terminal_lines_are_seconds_apart_and_the_last_is_shown():
             now = 0.2 * step
             report(_progress(step, step / 100))
         report(_progress(100, 1.0))
-    lines = stream.getvalue().splitlines()
+    first, *lines = stream.getvalue().splitlines()
+    assert first == BEFOREHAND
     assert len(lines) == 1 + int(19.8 // PLAIN_SECONDS) + 1
     assert lines[-1].startswith("step 100/200")
     assert all("samples/ray" in text for text in lines)
@@ -58,6 +66,7 @@ def test_on_a_terminal_the_line_is_live():
 def test_a_narrow_terminal_cuts_neither_bar_nor_line():
     stream = io.StringIO()
     with ProgressReport(Console(file=stream, force_terminal=True, width=60)) as report:
+        assert BEFOREHAND[:40] in stream.getvalue()
         report(_progress())
     last = stream.getvalue().rpartition("25%")
     assert "\u2501" in last[0]

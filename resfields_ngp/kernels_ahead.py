@@ -9,20 +9,24 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from .backends import Backend
+from .backends import Backend, open_backend
+from .carving import mask_distances
+from .field import Field
+from .mesh import Mesh
+from .outline_fitting import fit_outlines
+from .outlines import Outline
 from .workers import deaf_to_interrupts
 
 if TYPE_CHECKING:
     from .config import Config
 
 _SIDE, _FOCAL, _DISTANCE = 48, 48.0, 3.0  # of the picture: pixels, pixels, and the ball's radii
-_COUNT, _TABLE = 64, 10  # points, and entries of a level as a power of two
+_COUNT = 64  # points
 
 
 def compile_beside(backend: Backend, config: Config, n_frames: int) -> None:
@@ -47,23 +51,19 @@ def _compile_politely(config: Config, n_frames: int) -> None:
     os.nice(10)
     # What cannot be compiled here cannot be later, and whoever needs it then says so.
     with contextlib.suppress(Exception):
-        compile_kernels(config, n_frames)
+        compile_meshing(config, n_frames)
 
 
-def compile_kernels(config: Config, n_frames: int) -> None:
+def compile_meshing(config: Config, n_frames: int) -> None:
     """Lets numba compile all that meshing a run calls, or read it from its cache."""
     _ask_field(config, n_frames)
     _meet_outline()
 
 
 def _ask_field(config: Config, n_frames: int) -> None:
-    """Asks a fresh field with small tables for everything that a mesh is made of."""
-    from .backends.cpu import CpuBackend
-    from .field import Field
-
-    encoder = replace(config.encoder, log2_hashmap_size=_TABLE)
-    parts = (encoder, config.network, config.head, config.residual)
-    field = Field(*parts, n_frames, torch.Generator(), CpuBackend(), config.motion)
+    """Asks a fresh field for everything that a mesh is made of."""
+    parts = (config.encoder, config.network, config.head, config.residual)
+    field = Field(*parts, n_frames, torch.Generator(), open_backend("cpu", "cpu"), config.motion)
     positions = torch.linspace(0.1, 0.9, 3 * _COUNT).view(_COUNT, 3)
     field.sdfs(positions, 0)
     field.normals(positions, 0)
@@ -73,11 +73,6 @@ def _ask_field(config: Config, n_frames: int) -> None:
 def _meet_outline() -> None:
     """Fits a ball to the mask of a slightly larger one."""
     import trimesh
-
-    from .carving import mask_distances
-    from .mesh import Mesh
-    from .outline_fitting import fit_outlines
-    from .outlines import Outline
 
     centre = _SIDE / 2
     camera = np.array([[_FOCAL, 0, centre], [0, _FOCAL, centre], [0, 0, 1]])

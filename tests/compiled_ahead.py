@@ -14,7 +14,7 @@ from numba.core.dispatcher import Dispatcher
 from resfields_ngp.backends import open_backend
 from resfields_ngp.config import Config
 from resfields_ngp.extraction import MeshingConfig, extract_mesh
-from resfields_ngp.kernels_ahead import compile_kernels
+from resfields_ngp.kernels_ahead import compile_meshing
 from resfields_ngp.outlines import mask_outlines
 from resfields_ngp.reconstruction import Reconstruction, prepare
 
@@ -30,7 +30,7 @@ def compiled() -> set[str]:
 def main() -> None:
     """Compiles ahead, meshes, and compares."""
     config, capture = Config(), ball_capture()
-    compile_kernels(config, capture.n_frames)
+    compile_meshing(config, capture.n_frames)
     ahead = compiled()
     _, task, space = prepare(config, capture, open_backend("cpu", "cpu"), ball_hull())
     placed = (space, capture.frame_numbers, capture.world_from_normalised)

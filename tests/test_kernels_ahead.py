@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -14,6 +15,9 @@ import pytest
 from resfields_ngp import kernels_ahead
 from resfields_ngp.backends import Backend
 from resfields_ngp.config import Config
+from resfields_ngp.encoders import FrequencyConfig, HashGrid4DConfig
+from resfields_ngp.heads import NerfConfig
+from resfields_ngp.motion import OffsetConfig
 
 PROGRAM = Path(__file__).with_name("compiled_ahead.py")
 WANTED = {
@@ -32,6 +36,20 @@ def test_meshing_compiles_nothing_more():
     assert found["faces"] > 100
     assert {name.split()[0] for name in found["ahead"]} >= WANTED
     assert found["later"] == []
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"encoder": HashGrid4DConfig()},
+        {"encoder": FrequencyConfig()},
+        {"head": NerfConfig()},
+        {"motion": OffsetConfig()},
+    ],
+    ids=str,
+)
+def test_every_kind_of_field_is_asked(fields: dict[str, Any]):
+    kernels_ahead.compile_meshing(replace(Config(), **fields), 3)
 
 
 @pytest.mark.parametrize(

@@ -205,8 +205,7 @@ def _backward_kernel(kind: int):
                 _gather(features, others, begin, 2, rows)
                 for n in range(begin, end):
                     m = 2 * (n - begin)
-                    for j in range(rows.shape[1]):
-                        rows[m + 1, j] = np.float32(0.0)
+                    rows[m + 1] = np.float32(0.0)
                     _along(features, n, pulls, rows[m + 1], 0)
                     _along(others, n, pulls, rows[m + 1], n_features)
                     for j in range(grads.shape[1]):

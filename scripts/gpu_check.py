@@ -83,14 +83,15 @@ def is_fine(found: dict[str, Any]) -> bool:
 def gathered(options: Namespace, parts: Sequence[str]) -> dict[str, Any]:
     """Runs the parts in processes of their own and returns what they found; it is saved as well."""
     begun, until = time.monotonic(), 0.0
-    found: dict[str, Any] = {"missing": [], "errors": []}
+    found: dict[str, Any] = {"missing": [], "errors": [], "took": {}}
     for part in parts:
         groups = _groups(part, options.backends)
         share = SHARES[part] / sum(SHARES[each] for each in parts) / len(groups)
         for backends in groups:
             until += options.limit * share
-            limit = max(0.0, begun + until - time.monotonic())
-            own = _apart(options, part, backends, limit)
+            started = time.monotonic()
+            own = _apart(options, part, backends, max(0.0, begun + until - started))
+            found["took"][f"{part} on {backends}"] = round(time.monotonic() - started, 1)
             errors, missing = own.pop("errors"), own.pop("missing")
             found["errors"] += errors
             found["missing"] += [text for text in missing if text not in found["missing"]]

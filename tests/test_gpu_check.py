@@ -104,6 +104,8 @@ def test_what_crashes_or_hangs_is_named_and_all_the_rest_goes_on(tmp_path: Path,
     assert done["parity"] == done["step"] == ["triton", "tcnn"]
     assert done["kernels"] == ["triton", "tcnn", "reference"]
     assert done["training"] == ["triton,tcnn"]
+    took = found["took"]
+    assert len(took) == 8 and max(took.values()) == took["step on tcnn"] >= gpu_check.GRACE
     assert json.loads(options.out.read_text()) == found
 
 

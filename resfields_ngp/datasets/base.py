@@ -11,6 +11,9 @@ import numpy as np
 
 from ..cameras import Cameras
 
+MILLI = 0.001
+"""World units per step of depth images whose capture does not say."""
+
 
 class CaptureError(ValueError):
     """The capture on disk is not usable: one line with file, what was found, what is allowed."""
@@ -35,13 +38,13 @@ class CaptureConfig:
     differs from that is the subject."""
     use_depth: bool = False
     """Use the depth images where the capture has them (RGB-D)."""
-    depth_scale: float = 0.001
-    """World units per step of the stored depths, above 0: 0.001 for millimetres where the world is
-    in metres, 1 where both have one unit."""
+    depth_scale: float = 0.0
+    """World units per step of the stored depths: 0.001 for millimetres where the world is in
+    metres, 1 where both have one unit. 0 takes the file's own (integer_depth_scale), else 0.001."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.depth_scale < math.inf:
-            raise ValueError(f"capture.depth_scale is {self.depth_scale}; allowed: above 0")
+        if not 0 <= self.depth_scale < math.inf:
+            raise ValueError(f"capture.depth_scale is {self.depth_scale}; allowed: 0 or more")
 
 
 @dataclass(frozen=True)
@@ -109,7 +112,7 @@ class Capture:
     """(2, 3) normalised corners of the subject's box (``aabb.txt``); None takes [-1, 1]^3."""
     clouds: tuple[Path, ...] = ()
     """Ground-truth points of each frame used, normalised space; empty without."""
-    depth_scale: float = 0.001
+    depth_scale: float = MILLI
     """World units per step of the depth images."""
     warnings: tuple[str, ...] = field(default=())
     """What was repaired on loading, one sentence each."""

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .base import Capture, CaptureConfig, CaptureError, View, check_masks
+from .base import MILLI, Capture, CaptureConfig, CaptureError, View, check_masks
 from .camera_files import (
     CAMERA_FILES,
     CameraFile,
@@ -61,7 +61,7 @@ def load_owlii(config: CaptureConfig) -> Capture:
         world_from_normalised=common_scale_mat(files.values()),
         bounds=read_bounds(root / "aabb.txt"),
         clouds=clouds,
-        depth_scale=config.depth_scale,
+        depth_scale=config.depth_scale or MILLI,
         warnings=(
             *check_masks(views, held_out, frames, str(root)),
             *_misnumbered(root, list(files)),

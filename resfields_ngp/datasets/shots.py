@@ -113,9 +113,10 @@ def _read_shot_depth(shot: Shot, lens: Lens, width: int, height: int) -> np.ndar
 
     What is then beyond 16 bits is unknown.
     """
-    if "depth_file_path" not in shot.fields:
+    name = shot.fields.get("depth_file_path", shot.fields.get("depth_path"))
+    if name is None:
         raise CaptureError(f"{shot.where}: no depth_file_path; use_depth needs one in each frame")
-    path = shot.folder / shot.fields["depth_file_path"]
+    path = shot.folder / name
     depth = read_depth(path)
     check_size(path, depth, width, height)
     columns, rows = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)

@@ -3,8 +3,9 @@
 The file, or its frames one by one, give ``fl_x, fl_y, cx, cy, w, h`` or ``camera_angle_x``, and
 ``k1..p2`` (see `lenses`). A frame has ``file_path`` (D-NeRF leaves out ``.png``), ``time`` (also
 ``frame_time``, ``timestamp``, ``timestep``, ``frame_index``; any unit), ``transform_matrix``
-(camera to world, OpenGL axes), and perhaps ``mask_path``, ``camera`` and ``depth_file_path``
-(along the optical axis, in steps of ``capture.depth_scale``).
+(camera to world, OpenGL axes), and perhaps ``mask_path``, ``camera`` and ``depth_file_path``, or
+``depth_path`` (along the optical axis, in steps of ``capture.depth_scale``, else of the file's
+``integer_depth_scale``).
 
 Distinct times, sorted, are the capture's frames; without any time all images show one moment.
 The images of one camera make a view: by their ``camera`` (also ``camera_name``, ``camera_label``,
@@ -17,6 +18,7 @@ out if their times are the training frames'. Where the subject is: see `placemen
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from .base import Capture, CaptureConfig, CaptureError, check_masks
+from .base import MILLI, Capture, CaptureConfig, CaptureError, check_masks
 from .images import IMAGE_SUFFIXES
 from .placement import place_unit_sphere
 from .selection import DEFAULT_TEST_CAMERA, select_cameras, select_frames
@@ -32,7 +34,7 @@ from .shots import Shot, load_shots
 
 _TIME_KEYS = ("time", "frame_time", "timestamp", "timestep", "frame_index")
 _CAMERA_KEYS = ("camera", "camera_name", "camera_label", "camera_id")
-_PATH_KEYS = ("file_path", "mask_path", "depth_file_path")
+_PATH_KEYS = ("file_path", "mask_path", "depth_file_path", "depth_path")
 _PLAIN_FOLDERS = ("", ".", "images", "rgb", "rgba", "train", "test", "val")
 
 
@@ -65,9 +67,19 @@ def load_transforms(config: CaptureConfig) -> Capture:
         frame_numbers=tuple(frames),
         world_from_normalised=world,
         bounds=bounds,
-        depth_scale=config.depth_scale,
+        depth_scale=_depth_scale(fields, config, str(path)),
         warnings=(*check_masks(trained, held_out, frames, str(path)), *notes),
     )
+
+
+def _depth_scale(fields: dict[str, Any], config: CaptureConfig, where: str) -> float:
+    """Returns the world units per step of the depth images: as asked for, else the file's."""
+    if config.depth_scale or not config.use_depth:
+        return config.depth_scale or MILLI
+    scale = fields.get("integer_depth_scale", MILLI)
+    if isinstance(scale, bool) or not isinstance(scale, int | float) or not 0 < scale < math.inf:
+        raise CaptureError(f"{where}: integer_depth_scale is {scale!r}; expected a number above 0")
+    return float(scale)
 
 
 def _find_files(path: Path) -> tuple[Path, Path | None]:

@@ -72,6 +72,8 @@ def page(found: dict[str, Any], parts: Iterable[str]) -> str:
     head += ("driver", "python")
     lines = ["# GPU", "", ", ".join(f"{name} {found[name]}" for name in head), ""]
     lines += [f"- {text}" for text in found["missing"] + found["errors"]]
+    if took := found.get("took"):
+        lines += ["", ", ".join(f"{name} {seconds} s" for name, seconds in took.items())]
     for part in parts:
         entries = found.get(part, [])
         if entries:

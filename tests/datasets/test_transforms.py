@@ -257,10 +257,33 @@ def test_depths_are_in_world_units_by_the_scale_given(root, kind):
     assert torch.allclose(found[0], 1000 * found[1], rtol=1e-5)
 
 
-@pytest.mark.parametrize("scale", [0.0, -1.0, float("nan"), float("inf")])
-def test_a_depth_scale_must_be_above_zero(scale):
-    with pytest.raises(ValueError, match=r"capture\.depth_scale is .*; allowed: above 0"):
+@pytest.mark.parametrize("scale", [-1.0, float("nan"), float("inf")])
+def test_a_depth_scale_must_not_be_below_zero(scale):
+    with pytest.raises(ValueError, match=r"capture\.depth_scale is .*; allowed: 0 or more"):
         CaptureConfig(depth_scale=scale)
+
+
+def test_depths_as_instant_ngp_writes_them(root):
+    plain = load(root / "transforms.json", use_depth=True)
+    assert plain.depth_scale == 0.001
+    renamed = [each | {"depth_path": each["depth_file_path"]} for each in entries()]
+    for each in renamed:
+        del each["depth_file_path"]
+    path = write(root, renamed, integer_depth_scale=4.0 / 65535, enable_depth_loading=True)
+    capture = load(path, use_depth=True)
+    assert capture.depth_scale == 4.0 / 65535
+    for view, other in zip(capture.views, plain.views, strict=True):
+        assert np.array_equal(view.depths, other.depths)
+    assert load(path, use_depth=True, depth_scale=0.5).depth_scale == 0.5
+
+
+@pytest.mark.parametrize("scale", [0.0, -1.0, "4", True, None])
+def test_an_unusable_depth_scale_of_the_file_is_refused_where_depths_are_wanted(root, scale):
+    path = write(root, entries(), integer_depth_scale=scale)
+    assert load(path).views[0].depths is None
+    message = refusal(path, use_depth=True)
+    assert f"integer_depth_scale is {scale!r}; expected a number above 0" in message
+    assert load(path, use_depth=True, depth_scale=0.5).depth_scale == 0.5
 
 
 def test_depths_become_distances_along_the_ray(root):

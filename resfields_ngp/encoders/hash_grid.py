@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ..backends.specs import GridSpec
 from ..ranges import check_ranges
 from ..records import between_frames
-from ..resfield import ResFieldConfig, TimeCoefficients
+from ..resfield import ResFieldConfig, TimeCoefficients, smooth_rows
 from ..sharing import shared
 from ..transfers import sent
 from .base import Encoder
@@ -111,6 +111,11 @@ def check_grid(config: Any) -> None:
     )
 
 
+SMOOTH_FROM = 25
+"""Frames from which coefficients start as slow waves: neighbours are alike, and the images of one
+teach the others too. In fewer frames much happens from one to the next."""
+
+
 def residual_count(n_residuals: int, n_frames: int) -> int:
     """Returns how many residual features a sequence gets: a longer one moves in more ways.
 
@@ -158,6 +163,9 @@ class HashGrid(Grid):
                 n_frames, (spec.n_levels, n_residuals), ResFieldConfig()
             )
             self.coefficients.knots.data.normal_(0.0, 1.0, generator=generator)
+            if n_frames >= SMOOTH_FROM:
+                rows = smooth_rows(n_frames, spec.n_levels, n_residuals, generator)
+                self.coefficients.knots.data.copy_(rows)
 
     @staticmethod
     def make_spec(config: HashGridConfig, n_channels: int) -> GridSpec:

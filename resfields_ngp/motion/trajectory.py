@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -10,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..records import FrameSlices, between_frames
-from ..resfield import ResFieldConfig
+from ..resfield import ResFieldConfig, dct_basis
 from ..transfers import on_device
 from . import jets
 from .base import Motion, MotionNetwork, MotionNetworkConfig, Warped
@@ -33,22 +32,6 @@ class TrajectoryConfig:
     def __post_init__(self) -> None:
         if self.n_bases < 1:
             raise ValueError(f"motion.n_bases is {self.n_bases}; allowed: 1 or more")
-
-
-def dct_basis(n_frames: int, n_bases: int) -> Tensor:
-    """Returns the first cosines of the orthonormal DCT-II beyond the constant one.
-
-    ``sqrt(2 / n) cos(pi (2 i + 1) k / (2 n))`` for k = 1 .. n_bases; (n_frames, n_bases).
-
-    >>> basis = dct_basis(5, 4)
-    >>> torch.allclose(basis.T @ basis, torch.eye(4), atol=1e-6)
-    True
-    """
-    moments = 2.0 * torch.arange(n_frames) + 1.0
-    orders = torch.arange(1, n_bases + 1)
-    return math.sqrt(2.0 / n_frames) * torch.cos(
-        math.pi * moments[:, None] * orders / (2 * n_frames)
-    )
 
 
 class Trajectory(Motion):

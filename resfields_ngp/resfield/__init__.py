@@ -14,8 +14,10 @@ from .coefficients import (
     AttentionCoefficients,
     TimeCoefficients,
     coefficient_modules,
+    dct_basis,
     knot_weights,
     segment_weights,
+    smooth_rows,
     temporal_roughness,
 )
 from .config import ResFieldConfig
@@ -63,8 +65,10 @@ __all__ = [
     "ResidualWeights",
     "TimeCoefficients",
     "coefficient_modules",
+    "dct_basis",
     "knot_weights",
     "residual_weights",
     "segment_weights",
+    "smooth_rows",
     "temporal_roughness",
 ]

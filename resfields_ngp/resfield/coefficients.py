@@ -46,6 +46,42 @@ def segment_weights(n_frames: int, n_segments: int) -> Tensor:
     return nn.functional.one_hot(segments, n_segments).float()
 
 
+def dct_basis(n_frames: int, n_bases: int) -> Tensor:
+    """Returns the first cosines of the orthonormal DCT-II beyond the constant one.
+
+    ``sqrt(2 / n) cos(pi (2 i + 1) k / (2 n))`` for k = 1 .. n_bases; (n_frames, n_bases).
+
+    >>> basis = dct_basis(5, 4)
+    >>> torch.allclose(basis.T @ basis, torch.eye(4), atol=1e-6)
+    True
+    """
+    moments = 2.0 * torch.arange(n_frames) + 1.0
+    orders = torch.arange(1, n_bases + 1)
+    return math.sqrt(2.0 / n_frames) * torch.cos(
+        math.pi * moments[:, None] * orders / (2 * n_frames)
+    )
+
+
+def smooth_rows(
+    n_frames: int, n_sets: int, n_rows: int, generator: torch.Generator
+) -> Tensor:  # (n_frames, n_sets, n_rows)
+    """Returns coefficients that change as slowly as they can and yet all differ.
+
+    Each set is a random rotation of the slowest cosines: over the frames its coefficients are
+    uncorrelated, of mean 0 and mean square 1. What moves smoothly is of few cosines (Akhter et al.,
+    Nonrigid Structure from Motion in Trajectory Space, 2008).
+
+    Args:
+        n_frames: F.
+        n_sets: Sets, of a rotation each.
+        n_rows: Coefficients of a set, at most F - 1.
+        generator: Source of the rotations.
+    """
+    turns = torch.linalg.qr(torch.randn(n_sets, n_rows, n_rows, generator=generator)).Q
+    cosines = math.sqrt(n_frames) * dct_basis(n_frames, n_rows)
+    return torch.einsum("fk,lkr->flr", cosines, turns)
+
+
 class TimeCoefficients(nn.Module):
     """Rows of coefficients at knots in time, interpolated linearly at frames between them."""
 

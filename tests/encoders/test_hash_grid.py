@@ -75,6 +75,14 @@ def test_residuals_can_be_switched_off_and_are_fewer_than_frames():
     assert [name for name, _ in residual_grid(0).named_parameters()] == ["table"]
 
 
+@pytest.mark.parametrize(("n_frames", "is_smooth"), [(24, False), (25, True), (100, True)])
+def test_neighbouring_frames_of_a_long_sequence_start_alike(n_frames: int, is_smooth: bool):
+    rows = residual_grid(-1, n_frames).coefficients.knots.data
+    alike = torch.nn.functional.cosine_similarity(rows[1:], rows[:-1], dim=2)
+    assert (alike.mean() > 0.7) == is_smooth and abs(alike.mean()) < 1.0
+    assert rows.square().mean() == pytest.approx(1.0, abs=0.2)
+
+
 @each_backend
 def test_a_frame_takes_its_own_coefficients_only(backend):
     grid = residual_grid()

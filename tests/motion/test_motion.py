@@ -14,9 +14,9 @@ from resfields_ngp.motion.invertible import InvertibleConfig
 from resfields_ngp.motion.offset import OffsetConfig
 from resfields_ngp.motion.rigid import AmbientConfig, RigidConfig
 from resfields_ngp.motion.static import LatentConfig, NoMotionConfig
-from resfields_ngp.motion.trajectory import TrajectoryConfig, dct_basis
+from resfields_ngp.motion.trajectory import TrajectoryConfig
 from resfields_ngp.records import FrameSlices
-from resfields_ngp.resfield import ResFieldConfig
+from resfields_ngp.resfield import ResFieldConfig, dct_basis
 
 N_FRAMES = 4
 SLICES = FrameSlices((2, 0, 3), (0, 5, 5, 12))

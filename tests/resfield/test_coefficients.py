@@ -10,6 +10,7 @@ from resfields_ngp.resfield import (
     TimeCoefficients,
     knot_weights,
     segment_weights,
+    smooth_rows,
     temporal_roughness,
 )
 
@@ -49,6 +50,22 @@ def test_interpolated_coefficients_meet_halfway():
     found = module((0, 1, 2, 4))
     assert torch.equal(found[[0, 2, 3]], module.knots)
     assert torch.allclose(found[1], module.knots[:2].mean(0))
+
+
+@pytest.mark.parametrize(("n_frames", "n_rows"), [(2, 1), (12, 3), (40, 10), (7, 6)])
+def test_smooth_rows_are_uncorrelated_and_change_no_faster_than_their_cosines(n_frames, n_rows):
+    rows = smooth_rows(n_frames, 3, n_rows, seeded())
+    assert rows.shape == (n_frames, 3, n_rows)
+    assert torch.allclose(rows.mean(0), torch.zeros(3, n_rows), atol=1e-5)
+    for each in rows.unbind(1):
+        assert torch.allclose(each.T @ each, n_frames * torch.eye(n_rows), atol=1e-4)
+    if n_rows > 1:
+        assert not torch.allclose(rows[:, 0], rows[:, 1], atol=0.1)  # a rotation of its own
+    # A cosine is an eigenvector of the differences between neighbours: 4 sin^2(pi k / 2F).
+    change = (rows[1:] - rows[:-1]).square().sum(dim=(0, 2)) / n_frames
+    orders = torch.arange(1, n_rows + 1)
+    expected = (4 * (torch.pi * orders / (2 * n_frames)).sin().square()).sum()
+    assert torch.allclose(change, expected.expand(3), rtol=1e-4)
 
 
 @pytest.mark.parametrize(

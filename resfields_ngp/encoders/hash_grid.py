@@ -42,12 +42,15 @@ class HashGridConfig:
     n_residuals: int = -1
     """Residual features stored beside each feature; -1 takes one for every four frames, 3 to 15; 0
     switches them off (plain instant-NGP)."""
+    smooth_from: int = 25
+    """Frames from which coefficients start as slow waves, 0 for never: neighbours are alike, and
+    the images of one teach the others too. In fewer frames much happens from one to the next."""
     start_levels: int = 4
     """Levels active at the start; the rest are released one by one, by `network.release_end`."""
 
     def __post_init__(self) -> None:
         check_grid(self)
-        check_ranges("encoder", self, n_residuals=(-1, math.inf))
+        check_ranges("encoder", self, n_residuals=(-1, math.inf), smooth_from=(0, math.inf))
 
 
 @dataclass(frozen=True)
@@ -111,11 +114,6 @@ def check_grid(config: Any) -> None:
     )
 
 
-SMOOTH_FROM = 25
-"""Frames from which coefficients start as slow waves: neighbours are alike, and the images of one
-teach the others too. In fewer frames much happens from one to the next."""
-
-
 def residual_count(n_residuals: int, n_frames: int) -> int:
     """Returns how many residual features a sequence gets: a longer one moves in more ways.
 
@@ -163,7 +161,7 @@ class HashGrid(Grid):
                 n_frames, (spec.n_levels, n_residuals), ResFieldConfig()
             )
             self.coefficients.knots.data.normal_(0.0, 1.0, generator=generator)
-            if n_frames >= SMOOTH_FROM:
+            if 0 < config.smooth_from <= n_frames:
                 rows = smooth_rows(n_frames, spec.n_levels, n_residuals, generator)
                 self.coefficients.knots.data.copy_(rows)
 

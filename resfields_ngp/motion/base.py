@@ -150,6 +150,7 @@ class MotionNetwork(nn.Module):
                     n_levels=config.n_levels,
                     per_level_scale=1.5,
                     n_residuals=n_residuals,
+                    smooth_from=0,
                     start_levels=config.n_levels,
                 ),
                 n_frames,

@@ -60,7 +60,8 @@ class SdfFitConfig:
     """Which meshes."""
     points: PointConfig = field(default_factory=PointConfig)
     """Where the distance is sampled."""
-    encoder: EncoderConfig = field(default_factory=HashGridConfig)
+    # Every frame is seen from all sides here, and learns faster for itself.
+    encoder: EncoderConfig = field(default_factory=lambda: HashGridConfig(smooth_from=0))
     """From positions to features."""
     network: NetworkConfig = field(default_factory=lambda: NetworkConfig(n_hidden_layers=2))
     """From features to distances."""

@@ -81,6 +81,10 @@ def test_neighbouring_frames_of_a_long_sequence_start_alike(n_frames: int, is_sm
     alike = torch.nn.functional.cosine_similarity(rows[1:], rows[:-1], dim=2)
     assert (alike.mean() > 0.7) == is_smooth and abs(alike.mean()) < 1.0
     assert rows.square().mean() == pytest.approx(1.0, abs=0.2)
+    config = HashGridConfig(smooth_from=0, **SHAPE)
+    rows = HashGrid(config, n_frames, seeded()).coefficients.knots.data
+    alike = torch.nn.functional.cosine_similarity(rows[1:], rows[:-1], dim=2)
+    assert abs(alike.mean()) < 0.2
 
 
 @each_backend

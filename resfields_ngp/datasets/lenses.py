@@ -103,7 +103,7 @@ def read_lens(fields: Mapping[str, Any], width: int, height: int, where: str) ->
         CaptureError: A number is missing, not finite or out of range, the image has another shape
             than said, or the camera model is unknown.
     """
-    w, h = (_number(fields, key, size, where) for key, size in (("w", width), ("h", height)))
+    w, h = (read_number(fields, key, size, where) for key, size in (("w", width), ("h", height)))
     if abs(width / w - height / h) > 0.5 * max(1 / w, 1 / h):
         raise CaptureError(
             f"{where}: the image is {width} x {height}, w and h say {w:g} x {h:g}; "
@@ -112,8 +112,8 @@ def read_lens(fields: Mapping[str, Any], width: int, height: int, where: str) ->
     focal_x, focal_y = _focal_lengths(fields, w, h, where)
     scale_x, scale_y = width / w, height / h
     intrinsics = np.eye(3)
-    intrinsics[0] = focal_x * scale_x, 0, _number(fields, "cx", w / 2, where) * scale_x
-    intrinsics[1] = 0, focal_y * scale_y, _number(fields, "cy", h / 2, where) * scale_y
+    intrinsics[0] = focal_x * scale_x, 0, read_number(fields, "cx", w / 2, where) * scale_x
+    intrinsics[1] = 0, focal_y * scale_y, read_number(fields, "cy", h / 2, where) * scale_y
     return Lens(intrinsics, *_distortion(fields, where))
 
 
@@ -125,9 +125,9 @@ def _focal_lengths(
     for axis, size in (("x", width), ("y", height)):
         focal = None
         if f"fl_{axis}" in fields:
-            focal = _number(fields, f"fl_{axis}", 0.0, where)
+            focal = read_number(fields, f"fl_{axis}", 0.0, where)
         elif f"camera_angle_{axis}" in fields:
-            angle = _number(fields, f"camera_angle_{axis}", 0.0, where)
+            angle = read_number(fields, f"camera_angle_{axis}", 0.0, where)
             if not 0 < angle < math.pi:
                 raise CaptureError(f"{where}: camera_angle_{axis} is {angle}; expected 0 to pi")
             focal = 0.5 * size / math.tan(0.5 * angle)
@@ -148,16 +148,32 @@ def _distortion(fields: Mapping[str, Any], where: str) -> tuple[tuple[float, ...
         allowed = ", ".join((*_PINHOLE, *_FISHEYE))
         raise CaptureError(f'{where}: camera_model "{model}" is not known; allowed: {allowed}')
     keys = ("k1", "k2", "k3", "k4") if is_fisheye else ("k1", "k2", "p1", "p2", "k3")
-    values = tuple(_number(fields, key, 0.0, where) for key in keys)
-    if not is_fisheye and _number(fields, "k4", 0.0, where) != 0:
+    values = tuple(read_number(fields, key, 0.0, where) for key in keys)
+    if not is_fisheye and read_number(fields, "k4", 0.0, where) != 0:
         raise CaptureError(f"{where}: k4 without fisheye; allowed: k1, k2, k3, p1, p2")
     return (values if is_fisheye or any(values) else ()), is_fisheye
 
 
-def _number(fields: Mapping[str, Any], key: str, default: float, where: str) -> float:
+def read_number(
+    fields: Mapping[str, Any], key: str, default: float, where: str, above: float = -math.inf
+) -> float:
+    """Returns a number among the keys of a frame or a file.
+
+    Args:
+        fields: The keys.
+        key: Its key.
+        default: What it is where the key is absent.
+        where: What an error names.
+        above: What it must exceed.
+
+    Raises:
+        CaptureError: It is no number, not finite or too small.
+    """
     value = fields.get(key, default)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise CaptureError(f"{where}: {key} is {value!r}; expected a finite number")
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not above < value < math.inf:
+        expected = "a finite number" if above == -math.inf else f"a number above {above:g}"
+        raise CaptureError(f"{where}: {key} is {value!r}; expected {expected}")
     if key in ("w", "h") and value < 1:
         raise CaptureError(f"{where}: {key} is {value}; expected 1 or more")
     return float(value)

@@ -18,7 +18,6 @@ out if their times are the training frames'. Where the subject is: see `placemen
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,6 +27,7 @@ import numpy as np
 
 from .base import MILLI, Capture, CaptureConfig, CaptureError, check_masks
 from .images import IMAGE_SUFFIXES
+from .lenses import read_number
 from .placement import place_unit_sphere
 from .selection import DEFAULT_TEST_CAMERA, select_cameras, select_frames
 from .shots import Shot, load_shots
@@ -76,10 +76,7 @@ def _depth_scale(fields: dict[str, Any], config: CaptureConfig, where: str) -> f
     """Returns the world units per step of the depth images: as asked for, else the file's."""
     if config.depth_scale or not config.use_depth:
         return config.depth_scale or MILLI
-    scale = fields.get("integer_depth_scale", MILLI)
-    if isinstance(scale, bool) or not isinstance(scale, int | float) or not 0 < scale < math.inf:
-        raise CaptureError(f"{where}: integer_depth_scale is {scale!r}; expected a number above 0")
-    return float(scale)
+    return read_number(fields, "integer_depth_scale", MILLI, where, above=0)
 
 
 def _find_files(path: Path) -> tuple[Path, Path | None]:

@@ -27,6 +27,15 @@ RADIUS = 0.4 / SIDE
 """The ball's, in model units; its centre stays at 0.5."""
 SHARP = 200.0
 RESOLUTION = 24
+SMALL_GRID = {
+    "n_levels": 4,
+    "n_features_per_level": 2,
+    "log2_hashmap_size": 9,
+    "base_resolution": 4,
+    "per_level_scale": 1.5,
+    "start_levels": 2,
+}
+"""Settings of a hash grid that trains in milliseconds."""
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -115,7 +124,7 @@ class BallField:
 
 def small_field(backend: Backend, head: str = "neus", n_frames: int = N_FRAMES) -> Field:
     """Returns a field that trains in milliseconds."""
-    encoder = HashGridConfig("hash_grid", 4, 2, 9, 4, 1.5, 1, 4)
+    encoder = HashGridConfig(**SMALL_GRID | {"n_residuals": 1, "start_levels": 4})
     shape = {"n_geometry_features": 4, "n_neurons": 16, "n_hidden_layers": 1, "view_degree": 0}
     heads = {
         "neus": NeusConfig(sharpness_start=30.0, sharpness_end=SHARP, **shape),

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from ball_scene import SMALL_GRID
 
 from resfields_ngp.backends import open_backend
 from resfields_ngp.encoders import FrequencyConfig, HashGrid4DConfig, HashGridConfig
@@ -12,9 +13,9 @@ from resfields_ngp.resfield import ResFieldConfig
 
 BACKENDS = [open_backend(name, "cpu") for name in ("reference", "cpu")]
 ENCODERS = {
-    "hash_grid": HashGridConfig("hash_grid", 4, 2, 9, 4, 1.5, 1, 2),
-    "hash_grid_4d": HashGrid4DConfig("hash_grid_4d", 4, 2, 9, 4, 1.5, 2, 2),
-    "frequency": FrequencyConfig("frequency", 3, 1),
+    "hash_grid": HashGridConfig(n_residuals=1, **SMALL_GRID),
+    "hash_grid_4d": HashGrid4DConfig(base_time_resolution=2, **SMALL_GRID),
+    "frequency": FrequencyConfig(n_frequencies=3, start_frequencies=1),
 }
 HEADS = {
     "neus": NeusConfig(n_geometry_features=4, n_neurons=16, view_degree=2),

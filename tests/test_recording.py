@@ -16,6 +16,7 @@ import pytest
 import torch
 from ball_scene import (
     N_FRAMES,
+    SMALL_GRID,
     ball_capture,
     ball_occupancy,
     ball_space,
@@ -129,7 +130,7 @@ MOVING: dict[str, tuple[MotionConfig, dict[str, str]]] = {
 @pytest.mark.parametrize("case", MOVING)
 def test_a_field_finds_its_frames_on_the_device(case: str):
     motion, chosen = MOVING[case]
-    parts = (HashGridConfig("hash_grid", 2, 2, 9, 4, 1.5, 1, 2), NetworkConfig(16, 1))
+    parts = (HashGridConfig(n_residuals=1, **SMALL_GRID | {"n_levels": 2}), NetworkConfig(16, 1))
     residual = ResFieldConfig(rank=2, deviation=0.5, **chosen)
     head = NeusConfig(n_geometry_features=4, n_neurons=16)
     backend = open_backend("reference", "cpu")

@@ -42,11 +42,11 @@ class HashGridConfig:
     n_residuals: int = -1
     """Residual features stored beside each feature; -1 takes one for every four frames, 3 to 15; 0
     switches them off (plain instant-NGP)."""
+    start_levels: int = 4
+    """Levels active at the start; the rest are released one by one, by `network.release_end`."""
     smooth_from: int = 25
     """Frames from which coefficients start as slow waves, 0 for never: neighbours are alike, and
     the images of one teach the others too. In fewer frames much happens from one to the next."""
-    start_levels: int = 4
-    """Levels active at the start; the rest are released one by one, by `network.release_end`."""
 
     def __post_init__(self) -> None:
         check_grid(self)

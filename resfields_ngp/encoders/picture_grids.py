@@ -31,12 +31,12 @@ class PictureGridConfig:
     """Growth of the resolution from level to level."""
     n_residuals: int = 7
     """Residual features stored beside each feature; 0 switches them off (a still picture)."""
-    smooth_from: int = 0
-    """Frames from which coefficients start as slow waves, 0 for never."""
     start_levels: int = 4
     """Levels active at the start; the rest are released one by one, by `network.release_end`."""
     aspect: float = 1.0
     """Height over width; the clip's own where a clip is fitted."""
+    smooth_from: int = 0
+    """Frames from which coefficients start as slow waves, 0 for never."""
 
     def __post_init__(self) -> None:
         check_grid(self)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from ball_scene import SMALL_GRID
 
 from resfields_ngp.backends import open_backend
 from resfields_ngp.encoders import HashGrid, HashGrid4D, HashGrid4DConfig, HashGridConfig
@@ -9,14 +10,7 @@ from resfields_ngp.records import FrameSlices
 
 BACKENDS = [open_backend(name, "cpu") for name in ("reference", "cpu")]
 N_FRAMES = 7
-SHAPE = {
-    "n_levels": 5,
-    "n_features_per_level": 2,
-    "log2_hashmap_size": 9,
-    "base_resolution": 4,
-    "per_level_scale": 1.5,
-    "start_levels": 2,
-}
+SHAPE = SMALL_GRID | {"n_levels": 5}
 each_backend = pytest.mark.parametrize("backend", BACKENDS, ids=lambda backend: backend.name)
 
 

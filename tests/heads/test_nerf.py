@@ -19,7 +19,13 @@ def seeded(seed: int = 0) -> torch.Generator:
 
 
 def nerf_head(view_degree: int = 2) -> NerfHead:
-    config = NerfConfig("nerf", 50.0, view_degree, 4, 16, 1)
+    config = NerfConfig(
+        surface_density=50.0,
+        view_degree=view_degree,
+        n_geometry_features=4,
+        n_neurons=16,
+        n_hidden_layers=1,
+    )
     return NerfHead(config, 3, ResFieldConfig(rank=2), seeded())
 
 

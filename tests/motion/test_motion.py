@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from ball_scene import SMALL_GRID
 
 from resfields_ngp.backends import open_backend
 from resfields_ngp.encoders import HashGridConfig
@@ -190,7 +191,7 @@ def test_tangents_of_a_network_with_a_grid_are_the_jacobian(rank: int, backend):
 
 
 def make_field(kind: str, backend) -> Field:
-    encoder = HashGridConfig("hash_grid", 4, 2, 9, 4, 1.5, 1, 2)
+    encoder = HashGridConfig(n_residuals=1, **SMALL_GRID)
     parts = (
         encoder,
         NetworkConfig(32, 1, release_end=0.5),

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from pathlib import Path
 
+import benchmark
 import numpy as np
+import profile_step
 import pytest
 import torch
 import trimesh
+from benchmarking import comparisons, stopwatch
+from benchmarking.measuring import configured
+from benchmarking.results import Ledger
+from benchmarking.variants import VARIANTS
 
 from resfields_ngp.backends import open_backend
 from resfields_ngp.config_tree import to_table
@@ -21,15 +26,6 @@ from resfields_ngp.mesh import Mesh
 from resfields_ngp.mesh_files import write_mesh
 from resfields_ngp.records import FrameSlices, frame_time
 from resfields_ngp.run_folder import RunFolder
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
-
-import benchmark
-import profile_step
-from benchmarking import comparisons, stopwatch
-from benchmarking.measuring import configured
-from benchmarking.results import Ledger
-from benchmarking.variants import VARIANTS
 
 SYNTHETIC = SyntheticConfig(n_frames=4, n_cameras=4, size=32, n_points=500)
 TINY = [

@@ -17,12 +17,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from try_image import Build, instructions
 
 import resfields_ngp
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "scripts"))
-from try_image import Build, instructions  # noqa: E402 - a script
 
 IMAGES = sorted((ROOT / "docker").glob("*.Dockerfile"))
 

@@ -10,8 +10,10 @@ import sys
 from argparse import Namespace
 from pathlib import Path
 
+import gpu_check
 import pytest
 import torch
+from gpu_check import PARTS
 
 from resfields_ngp.backends import open_backend
 from resfields_ngp.backends.reference import ReferenceBackend
@@ -19,9 +21,6 @@ from resfields_ngp.datasets.synthetic_capture import SyntheticConfig, write_synt
 from resfields_ngp.tasks.capture import CaptureTask
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "scripts"))
-import gpu_check  # noqa: E402 - a script
-from gpu_check import PARTS  # noqa: E402
 
 
 def check(out: Path, *options: str) -> tuple[subprocess.CompletedProcess, dict]:

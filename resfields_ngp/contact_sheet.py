@@ -12,14 +12,10 @@ from .evaluation import mesh_file, scored_view
 from .mesh_files import read_mesh
 from .pictures import read_png, write_png
 from .rasterising import shaded
+from .sheets import laid_out
 
 COLUMNS = ("photograph", "rendering", "normals", "depth", "mesh")
 _CELL = 240  # pixels along a cell's longer side
-_GAP = 6
-_MARGIN = 44  # for the labels, at the left and above
-_PAPER = 255
-_EMPTY = 235  # a cell whose file is missing
-_INK = (60, 60, 60)
 
 
 def write_contact_sheet(run: Path, capture: Capture, n_rows: int = 5) -> Path | None:
@@ -47,31 +43,15 @@ def write_contact_sheet(run: Path, capture: Capture, n_rows: int = 5) -> Path | 
     frames = np.linspace(0, capture.n_frames - 1, n_rows).round().astype(int).tolist()
     rows = [_row(run, view, frame, capture.frame_numbers[frame]) for frame in frames]
     window = _window([row["opacity"] for row in rows if "opacity" in row], view)
-    sheet = _laid_out(rows, [str(capture.frame_numbers[frame]) for frame in frames], window)
-    path = run / "contact_sheet.png"
-    write_png(path, sheet)
-    return path
-
-
-def _laid_out(
-    rows: list[dict[str, np.ndarray]], labels: list[str], window: tuple[float, ...]
-) -> np.ndarray:
-    """Returns the sheet, (H, W, 3) uint8: rows and columns of cells with labels."""
     scale = _CELL / max(window[2:])
-    across, down = round(window[2] * scale), round(window[3] * scale)
-    height = _MARGIN + len(rows) * (down + _GAP)
-    width = _MARGIN + len(COLUMNS) * (across + _GAP)
-    sheet = np.full((height, width, 3), _PAPER, np.uint8)
-    for j, name in enumerate(COLUMNS):
-        _write(sheet, name, (_MARGIN + j * (across + _GAP) + across // 2, _MARGIN // 2))
-    for i, (label, row) in enumerate(zip(labels, rows, strict=True)):
-        top = _MARGIN + i * (down + _GAP)
-        _write(sheet, label, (_MARGIN // 2, top + down // 2))
-        for j, name in enumerate(COLUMNS):
-            left = _MARGIN + j * (across + _GAP)
-            cell = _cut(row[name], window, (across, down)) if name in row else _EMPTY
-            sheet[top : top + down, left : left + across] = cell
-    return sheet
+    size = round(window[2] * scale), round(window[3] * scale)
+    cells = [
+        [_cut(row[name], window, size) if name in row else None for name in COLUMNS] for row in rows
+    ]
+    names = [str(capture.frame_numbers[frame]) for frame in frames]
+    path = run / "contact_sheet.png"
+    write_png(path, laid_out(cells, names, COLUMNS))
+    return path
 
 
 def _row(run: Path, view: View, frame: int, number: int) -> dict[str, np.ndarray]:
@@ -126,11 +106,3 @@ def _cut(pixels: np.ndarray, window: tuple[float, ...], size: tuple[int, int]) -
     move = np.column_stack([np.diag(scale), shift])
     method = cv2.INTER_AREA if scale[0] < 1 else cv2.INTER_CUBIC
     return cv2.warpAffine(np.ascontiguousarray(pixels), move, size, flags=method)
-
-
-def _write(sheet: np.ndarray, text: str, middle: tuple[int, int]) -> None:
-    """Writes a label centred on a point."""
-    face, size = cv2.FONT_HERSHEY_SIMPLEX, 0.5
-    (width, height), _ = cv2.getTextSize(text, face, size, 1)
-    corner = (middle[0] - width // 2, middle[1] + height // 2)
-    cv2.putText(sheet, text, corner, face, size, _INK, 1, cv2.LINE_AA)

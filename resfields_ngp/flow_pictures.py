@@ -14,6 +14,7 @@ from .mesh import Mesh
 from .model_space import ModelSpace
 from .pictures import write_png
 from .rasterising import rasterise, shaded
+from .sheets import laid_out
 
 N_COLUMNS = 5
 WORST = 0.05
@@ -21,7 +22,6 @@ WORST = 0.05
 _CELL = (260, 170)
 """Width and height of a picture, pixels."""
 _ROWS = ("input", "advected", "error")
-_MARGIN = 84
 
 
 def write_flow_picture(
@@ -43,24 +43,18 @@ def write_flow_picture(
     frames = np.linspace(0, len(vertices) - 1, count).round().astype(int).tolist()
     cameras = side_camera(vertices)
     motion = np.mean([distances(frame, vertices[0]).mean() for frame in vertices[1:]])
-    width, height = _CELL
-    sheet = np.full((_MARGIN // 2 + 3 * height, _MARGIN + count * width, 3), 255, np.uint8)
-    for j, frame in enumerate(frames):
+    columns = []
+    for frame in frames:
         there = advected(field, space, vertices[0], frame)
         errors = distances(there, vertices[frame]) / max(motion, 1e-12)
-        cells = [
+        cells = (
             shaded(Mesh(vertices[frame], faces), cameras, 0),
             shaded(Mesh(there, faces), cameras, 0),
             error_colours(Mesh(there, faces), errors, cameras),
-        ]
-        left = _MARGIN + j * width
-        for i, cell in enumerate(cells):
-            top = _MARGIN // 2 + i * height
-            sheet[top : top + height, left : left + width] = cell
-        _write(sheet, str(frame), (left + width // 2, _MARGIN // 4))
-    for i, name in enumerate(_ROWS):
-        _write(sheet, name, (_MARGIN // 2, _MARGIN // 2 + i * height + height // 2))
-    write_png(path, sheet)
+        )
+        columns.append(cells)
+    rows = list(zip(*columns, strict=True))
+    write_png(path, laid_out(rows, _ROWS, [str(frame) for frame in frames]))
 
 
 def error_colours(
@@ -92,10 +86,3 @@ def side_camera(vertices: np.ndarray) -> Cameras:
     focal = 2.2 * width
     intrinsics = np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1.0]])
     return Cameras(intrinsics[None], pose[None], width, height)
-
-
-def _write(sheet: np.ndarray, text: str, middle: tuple[int, int]) -> None:
-    face, ink = cv2.FONT_HERSHEY_SIMPLEX, (60, 60, 60)
-    (width, height), _ = cv2.getTextSize(text, face, 0.5, 1)
-    corner = (middle[0] - width // 2, middle[1] + height // 2)
-    cv2.putText(sheet, text, corner, face, 0.5, ink, 1, cv2.LINE_AA)

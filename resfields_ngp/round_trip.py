@@ -17,6 +17,7 @@ from rich.table import Table
 from .datasets.base import Capture, View
 from .metrics import psnr, silhouette_iou
 from .pictures import read_png, write_png
+from .sheets import laid_out
 from .textured_files import read_textured
 from .textured_rendering import TexturedScene
 from .texturing import not_exported, readable_frames
@@ -53,7 +54,7 @@ def evaluate_round_trip(
         ValueError: A file is damaged.
     """
     views = [*capture.views, *([capture.test_view] if capture.test_view else [])]
-    rows, pairs, exported = [], [], readable_frames(run)
+    rows, pairs, names, exported = [], [], [], readable_frames(run)
     numbers = capture.frame_numbers
     frames = [frame for frame, number in enumerate(numbers) if number in exported]
     shown = set(np.linspace(0, len(frames) - 1, N_SHOWN).round().astype(int).tolist())
@@ -72,13 +73,15 @@ def evaluate_round_trip(
             rows.append({"camera": view.name, "frame": number, **known})
             if view is views[-1] and place in shown:
                 truth = np.round(_truth(view, frame) * 255).astype(np.uint8)
-                pairs.append(np.vstack([truth, picture * mask[..., None]]))
+                pairs.append((truth, picture * mask[..., None]))
+                names.append(str(number))
         if report is not None:
             report(place + 1, len(frames))
     result = _summary(capture, views, rows)
     result["missing"] = [number for number in numbers if number not in exported]
     write_whole(run / "roundtrip.json", json.dumps(result, indent=1).encode())
-    write_png(run / "roundtrip.png", np.hstack(pairs))
+    cells = list(zip(*pairs, strict=True))
+    write_png(run / "roundtrip.png", laid_out(cells, ("image", "export"), names))
     return result
 
 

@@ -13,6 +13,7 @@ from .mesh import Mesh
 from .mesh_files import read_mesh
 from .pictures import write_png
 from .rasterising import shaded
+from .sheets import laid_out
 
 SIZE = 320
 """Width and height of each view, pixels."""
@@ -29,19 +30,20 @@ def write_surface_comparison(sequence: MeshSequence, run: Path) -> Path | None:
     """
     numbers = sequence.frame_numbers
     chosen = sorted({i * sequence.n_frames // 4 for i in range(4)})
-    columns = []
+    columns, names = [], []
     for frame in chosen:
         path = mesh_file(run, numbers[frame])
         if path is not None:
             camera = _camera_on(sequence.meshes[frame])
             pair = (sequence.meshes[frame], read_mesh(path))
             columns.append([shaded(mesh, camera, 0) for mesh in pair])
+            names.append(str(numbers[frame]))
     if not columns:
         return None
-    rows = [np.hstack(row) for row in zip(*columns, strict=True)]
-    busy = np.flatnonzero(np.any([row.any((1, 2)) for row in rows], axis=0))
+    busy = np.flatnonzero(np.any(columns, axis=(0, 1, 3, 4)))
     window = slice(max(0, busy.min() - 8), busy.max() + 9) if len(busy) else slice(None)
-    write_png(run / "comparison.png", np.vstack([row[window] for row in rows]))
+    rows = [[cell[window] for cell in row] for row in zip(*columns, strict=True)]
+    write_png(run / "comparison.png", laid_out(rows, ("input", "fitted"), names))
     return run / "comparison.png"
 
 

@@ -17,6 +17,7 @@ from .heads import VideoHead
 from .metrics import psnr, ssim
 from .pictures import write_png
 from .records import FrameSlices
+from .sheets import laid_out
 from .video_files import write_mp4
 from .writing import write_whole
 
@@ -138,10 +139,9 @@ def _error(found: np.ndarray, truth: np.ndarray) -> np.ndarray:
 def _write_comparison(clip: Clip, fitted: list[np.ndarray], path: Path) -> None:
     """Writes clip, fit and error of three frames beside one another, a frame a row."""
     chosen = sorted({0, clip.n_frames // 2, clip.n_frames - 1})
-    rows = [
-        np.hstack([clip.frames[i], fitted[i], _error(fitted[i], clip.frames[i])]) for i in chosen
-    ]
-    write_png(path, np.vstack(rows))
+    rows = [(clip.frames[i], fitted[i], _error(fitted[i], clip.frames[i])) for i in chosen]
+    names = ("clip", "fitted", f"error x {ERROR_GAIN}")
+    write_png(path, laid_out(rows, [str(frame) for frame in chosen], names))
 
 
 def _mean(rows: list[dict[str, Any]], name: str) -> float | None:

@@ -23,7 +23,7 @@ def laid_out(
     """Lays pictures out under the names of their columns and beside those of their rows.
 
     Args:
-        rows: Cells, (H, W, 3) uint8 and all of one size; grey where there is none.
+        rows: Cells, (H, W, 3) uint8 and all of one size, one at least; grey where there is none.
         down: The name of each row.
         across: The name of each column.
 
@@ -31,7 +31,7 @@ def laid_out(
         (H, W, 3) uint8.
 
     Raises:
-        ValueError: There is no cell, or names and cells do not go together.
+        ValueError: Names and cells do not go together.
     """
     height, width = next(cell.shape[:2] for row in rows for cell in row if cell is not None)
     left = max(MARGIN, *(_extent(name)[0] + 2 * _PADDING for name in down))

@@ -38,13 +38,14 @@ def laid_out(
     column = GAP + max(width, *(_extent(name)[0] for name in across))
     shape = (MARGIN + len(rows) * (height + GAP), left + len(across) * column, 3)
     sheet = np.full(shape, _PAPER, np.uint8)
-    for j, name in enumerate(across):
-        _write(sheet, name, (left + j * column + (column - GAP) // 2, MARGIN // 2))
+    middles = [left + j * column + (column - GAP) // 2 for j in range(len(across))]
+    for name, middle in zip(across, middles, strict=True):
+        _write(sheet, name, (middle, MARGIN // 2))
     for i, (name, row) in enumerate(zip(down, rows, strict=True)):
         top = MARGIN + i * (height + GAP)
         _write(sheet, name, (left // 2, top + height // 2))
-        for j, (_, cell) in enumerate(zip(across, row, strict=True)):
-            x = left + j * column + (column - GAP - width) // 2
+        for middle, cell in zip(middles, row, strict=True):
+            x = middle - width // 2
             sheet[top : top + height, x : x + width] = _EMPTY if cell is None else cell
     return sheet
 

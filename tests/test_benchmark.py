@@ -150,11 +150,14 @@ def test_finished_runs_are_not_run_again(capture: Path, tmp_path: Path, capsys):
     command += ["--out", str(tmp_path / "runs")]
     assert benchmark.main([*command, "--seeds", "0"]) == 0
     capsys.readouterr()
-    runs = tmp_path / "runs"
-    written = {path: path.stat().st_mtime_ns for path in runs.rglob("*")}
+
+    def stamps() -> dict[Path, int]:
+        return {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("*")}
+
+    written = stamps()
     assert benchmark.main([*command, "--seeds", "0"]) == 0
     assert "known already" in capsys.readouterr().out
-    assert written and written == {path: path.stat().st_mtime_ns for path in runs.rglob("*")}
+    assert written and stamps() == written
     assert len(table.with_suffix(".jsonl").read_text().splitlines()) == 1
 
 

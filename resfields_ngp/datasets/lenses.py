@@ -103,7 +103,7 @@ def read_lens(fields: Mapping[str, Any], width: int, height: int, where: str) ->
         CaptureError: A number is missing, not finite or out of range, the image has another shape
             than said, or the camera model is unknown.
     """
-    w, h = (read_number(fields, key, size, where) for key, size in (("w", width), ("h", height)))
+    w, h = _side(fields, "w", width, where), _side(fields, "h", height, where)
     if abs(width / w - height / h) > 0.5 * max(1 / w, 1 / h):
         raise CaptureError(
             f"{where}: the image is {width} x {height}, w and h say {w:g} x {h:g}; "
@@ -115,6 +115,14 @@ def read_lens(fields: Mapping[str, Any], width: int, height: int, where: str) ->
     intrinsics[0] = focal_x * scale_x, 0, read_number(fields, "cx", w / 2, where) * scale_x
     intrinsics[1] = 0, focal_y * scale_y, read_number(fields, "cy", h / 2, where) * scale_y
     return Lens(intrinsics, *_distortion(fields, where))
+
+
+def _side(fields: Mapping[str, Any], key: str, default: int, where: str) -> float:
+    """Returns the width or height, pixels, that intrinsics are given for."""
+    side = read_number(fields, key, default, where)
+    if side < 1:
+        raise CaptureError(f"{where}: {key} is {side:g}; expected 1 or more")
+    return side
 
 
 def _focal_lengths(
@@ -174,6 +182,4 @@ def read_number(
     if not is_number or not above < value < math.inf:
         expected = "a finite number" if above == -math.inf else f"a number above {above:g}"
         raise CaptureError(f"{where}: {key} is {value!r}; expected {expected}")
-    if key in ("w", "h") and value < 1:
-        raise CaptureError(f"{where}: {key} is {value}; expected 1 or more")
     return float(value)

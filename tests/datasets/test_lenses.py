@@ -89,3 +89,17 @@ def test_what_a_polynomial_that_folds_back_shows_again_is_unseen():
 def test_lenses_that_are_alike_share_one_map():
     one, other = (Lens(INTRINSICS.copy(), (0.4, 0.0, 0.0, 0.0), False) for _ in range(2))
     assert one.unseen(WIDTH, HEIGHT) is other.unseen(WIDTH, HEIGHT)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("w", 0, "here: w is 0; expected 1 or more"),
+        ("h", 0.5, "here: h is 0.5; expected 1 or more"),
+        ("w", True, "here: w is True; expected a finite number"),
+        ("cx", float("inf"), "here: cx is inf; expected a finite number"),
+    ],
+)
+def test_numbers_that_no_lens_has_are_refused(key: str, value: float, expected: str):
+    with pytest.raises(CaptureError, match=expected):
+        read_lens({"fl_x": 100.0, "w": 40, "h": 30, key: value}, 40, 30, "here")

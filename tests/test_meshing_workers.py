@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -58,7 +57,7 @@ def test_what_is_started_does_not_hear_an_interrupt():
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with pytest.raises(KeyboardInterrupt), workers.deaf_to_interrupts():
-            os.kill(os.getpid(), signal.SIGINT)  # held back to the end
+            signal.raise_signal(signal.SIGINT)  # to this thread; held back to the end
     finally:
         signal.signal(signal.SIGINT, before)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import inspect
 import io
 import re
 import sys
@@ -86,7 +87,7 @@ def print_help(kind: type, verb: str, config: Any) -> None:
             kind.__name__, [("settings", settings, config)], bases=(kind,), frozen=True
         )
         shown.__doc__ = kind.__doc__
-    about = kind.__doc__ or ""
+    about = inspect.cleandoc(kind.__doc__ or "")
     if config is not None:
         about += "\n\nItems of a list are separated by commas: --table.name a,b"
     with contextlib.suppress(SystemExit):

@@ -117,7 +117,6 @@ def _essentials() -> Iterator[Finding]:
         ("opencv-python-headless", "cv2"),
         ("av", "av"),
         ("trimesh", "trimesh"),
-        ("embreex", "embreex"),
         ("PyMCubes", "mcubes"),
         ("safetensors", "safetensors"),
         ("threadpoolctl", "threadpoolctl"),
@@ -215,6 +214,7 @@ def _cuda_packages(gpu: _Gpu | None) -> Iterator[Finding]:
 
 def _extras() -> Iterator[Finding]:
     """Yields the conveniences that are used where they are there."""
+    yield _optional("embreex", "meshes as pictures for prepare; not on ARM", "embreex")
     yield _optional("tensorboard", "curves beside metrics.jsonl", "resfields-ngp[tensorboard]")
     yield _optional("libigl", "distances of meshes for fit sdf", "resfields-ngp[sdf]", "igl")
     yield _optional("usd-core", "USD files of textured meshes", "resfields-ngp[usd]", "pxr")

@@ -128,13 +128,36 @@ class TrainOptions(SceneOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReconstructOptions(TrainOptions):
-    """Inspect, train, mesh, render and evaluate a capture in one go."""
+class SurfaceOptions:
+    """What meshes are to be like."""
 
     resolution: Whole = None
     """Mesh cells along the longest side of model space."""
     format: Text = None
-    """Mesh formats, separated by commas: ply, obj, glb."""
+    """Mesh formats, separated by commas: ply, obj, glb and, with a texture, usd."""
+    mesh_texture: Annotated[
+        Text, tyro.conf.arg(name="texture", metavar="none|uv", help_behavior_hint="")
+    ] = None
+    """uv: a texture for each frame, baked from the training cameras' images."""
+    target_faces: Annotated[Text, tyro.conf.arg(metavar="full|20k|INT", help_behavior_hint="")] = (
+        None
+    )
+    """Triangles left of each mesh."""
+    watertight: Flag = False
+    """Refuse frames whose mesh is not a closed 2-manifold; sheets that touch are parted first."""
+    tracking: Annotated[Text, tyro.conf.arg(metavar="none|group", help_behavior_hint="")] = None
+    """group: frames in groups share connectivity and texture coordinates."""
+    animate: Flag = False
+    """Join glb files to one as well that plays them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReconstructOptions(SurfaceOptions, TrainOptions):
+    """Inspect, train, mesh, render and evaluate a capture in one go.
+
+    With --texture uv meshes with textures are written to OUT/textured besides.
+    """
+
     protocol: Protocol = None
     """Figures to report: clean, or the official code's conventions beside them."""
 
@@ -156,7 +179,7 @@ class RunOptions(CommonOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class MeshOptions(RunOptions):
+class MeshOptions(SurfaceOptions, RunOptions):
     """Extract one mesh per frame from a run; finished frames are skipped.
 
     With --texture uv they are written to RUN/textured, named as Owlii's sequences are.
@@ -164,24 +187,6 @@ class MeshOptions(RunOptions):
 
     mesh_frames: Annotated[Text, tyro.conf.arg(name="frames")] = None
     """Frames to mesh among those fitted, as start:stop:stride."""
-    resolution: Whole = None
-    """Mesh cells along the longest side of model space."""
-    format: Text = None
-    """Mesh formats, separated by commas: ply, obj, glb and, with a texture, usd."""
-    mesh_texture: Annotated[
-        Text, tyro.conf.arg(name="texture", metavar="none|uv", help_behavior_hint="")
-    ] = None
-    """uv: a texture for each frame, baked from the training cameras' images."""
-    target_faces: Annotated[Text, tyro.conf.arg(metavar="full|20k|INT", help_behavior_hint="")] = (
-        None
-    )
-    """Triangles left of each mesh."""
-    watertight: Flag = False
-    """Refuse frames whose mesh is not a closed 2-manifold; sheets that touch are parted first."""
-    tracking: Annotated[Text, tyro.conf.arg(metavar="none|group", help_behavior_hint="")] = None
-    """group: frames in groups share connectivity and texture coordinates."""
-    animate: Flag = False
-    """Join glb files to one as well that plays them."""
 
 
 @dataclass(frozen=True, kw_only=True)

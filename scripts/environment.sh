@@ -6,8 +6,20 @@ export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 
 pins_digest() { cat pyproject.toml constraints.txt | sha256sum | cut -d ' ' -f 1; }
 
+# With 3.11 and 3.12 every package is a wheel; for a newer Python some have to be compiled.
+python_with_wheels() {
+  local each
+  for each in python3 python3.12 python3.11; do
+    if "$each" -c 'import ensurepip, sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' 2>/dev/null; then
+      echo "$each"
+      return
+    fi
+  done
+  echo python3
+}
+
 make_environment() {
-  local python="${PYTHON:-python3}"
+  local python="${PYTHON:-$(python_with_wheels)}"
   "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
     echo "error: Python 3.11 or newer is needed; found $("$python" --version). Set PYTHON=..." >&2
     exit 1

@@ -40,6 +40,30 @@ def test_ci_runs_the_tests_through_the_same_script_as_a_user():
     assert "scripts/check.sh" in text and "scripts/test.sh" in text
 
 
+@pytest.mark.parametrize(
+    ("fitting", "taken"),
+    [(("python3", "python3.12"), "python3"), (("python3.11",), "python3.11"), ((), "python3")],
+)
+def test_a_python_that_has_wheels_of_everything_is_preferred(
+    fitting: tuple[str, ...], taken: str, tmp_path: Path
+):
+    for name in ("python3", "python3.12", "python3.11"):
+        stand_in = tmp_path / name
+        stand_in.write_text(f"#!/bin/sh\nexit {int(name not in fitting)}\n")
+        stand_in.chmod(0o755)
+    text = (ROOT / "scripts" / "environment.sh").read_text()
+    function = text[text.index("python_with_wheels() {") : text.index("make_environment() {")]
+    done = subprocess.run(
+        ["bash", "-c", f"{function}\npython_with_wheels"],
+        env={"PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
+    assert done.stdout.strip() == taken
+
+
 def _name(requirement: str) -> str:
     return re.split(r"[<>=\[;! ]", requirement)[0].lower().replace("_", "-")
 

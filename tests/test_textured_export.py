@@ -124,6 +124,19 @@ def test_without_a_format_textured_meshes_are_glb(run: Path) -> None:
     assert list((run / "textured").glob("*.ply"))
 
 
+def test_one_command_leads_from_images_to_textured_meshes(trained: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    options = ["--steps", "40", "--training.samples-per-batch", "2048", "--losses.mask", "0.2"]
+    options += ["--imaging.orbit-pictures", "0", "--evaluation.points", "500", *EXPORT]
+    assert main(["reconstruct", str(trained.parent / "figure"), "--out", str(out), *options]) == 0
+    assert len(list((out / "meshes").glob("*.ply"))) == N_FRAMES
+    paths = sorted((out / "textured").glob("*.glb"))
+    assert len(paths) == N_FRAMES
+    for path in paths:
+        assert read_textured(path).texture.shape[:2] == (128, 128)
+    assert (out / "evaluation.json").is_file()
+
+
 def test_an_interrupted_export_goes_on(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.rmtree(run / "textured")
     real = workers.make_group

@@ -30,7 +30,7 @@ class RayCaster:
         except ImportError as error:
             raise ImportError(
                 f"meshes are rendered with Embree, which cannot be imported ({error}): "
-                "pip install embreex"
+                "pip install embreex (there is none for ARM)"
             ) from None
         check_shape("vertices", vertices, "V 3")
         check_shape("faces", faces, "F 3")

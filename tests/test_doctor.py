@@ -19,6 +19,13 @@ def no_subprocess(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "_attempt", lambda line: (True, "1.0"))
 
 
+def _take_away(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == package else find_spec(name)
+    )
+
+
 def test_everything_that_can_be_used_is_named(no_subprocess: None):
     names = {finding.name for finding in diagnose()}
     assert {"python", "torch", "numba", "CUDA GPU", "triton", "nerfacc", "tinycudann"} <= names
@@ -32,14 +39,18 @@ def test_this_machine_can_reconstruct():
 def test_a_missing_package_comes_with_its_install_line(
     monkeypatch: pytest.MonkeyPatch, no_subprocess: None
 ):
-    find_spec = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name: None if name == "trimesh" else find_spec(name)
-    )
+    _take_away("trimesh", monkeypatch)
     findings = {finding.name: finding for finding in diagnose()}
     assert findings["trimesh"].verdict == "missing"
     assert findings["trimesh"].remedy.endswith("-m pip install trimesh")
     assert not can_run_on_cpu(list(findings.values()))
+
+
+def test_reconstruction_does_without_embree(monkeypatch: pytest.MonkeyPatch, no_subprocess: None):
+    _take_away("embreex", monkeypatch)
+    findings = {finding.name: finding for finding in diagnose()}
+    assert findings["embreex"].verdict == "unneeded"
+    assert can_run_on_cpu(list(findings.values()))
 
 
 def test_an_installed_package_that_does_not_import_says_why(monkeypatch: pytest.MonkeyPatch):

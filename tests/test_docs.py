@@ -5,25 +5,21 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator
-from importlib import import_module
 from pathlib import Path
 from typing import Any, get_args
 
 import pytest
 
-from resfields_ngp import commands, fit_commands
-from resfields_ngp.cli import VERBS, Verb, main
+from resfields_ngp.cli import VERBS, Verb, _module, main
 from resfields_ngp.config import Config
 from resfields_ngp.config_tree import ConfigError, apply_table, flat_items, nested, to_table
 from resfields_ngp.encoders import EncoderConfig
 from resfields_ngp.heads import HeadConfig
 from resfields_ngp.motion import MotionConfig
-from resfields_ngp.prepare import commands as prepare_commands
 from resfields_ngp.tasks import TASKS
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-_COMMANDS = {"": commands, "fit_": fit_commands, "prepare.": prepare_commands}
 
 
 def _command_lines(text: str) -> Iterator[str]:
@@ -42,8 +38,7 @@ def _lines_of_pages() -> list[str]:
 def _trees(verb: Verb) -> list[Any]:
     """Returns the defaults of the configs that a verb's settings may belong to."""
     if verb.settings != "Config":
-        area = import_module(f"resfields_ngp.{verb.area}config")
-        return [getattr(area, verb.settings)()]
+        return [getattr(_module(verb, "config"), verb.settings)()]
     tasks = [task.Config() for task in TASKS.values()]
     return tasks if verb.area == "fit_" else [Config(), *tasks]
 
@@ -90,7 +85,7 @@ def test_command_lines_are_understood(
             seen.append((verb, settings))
             return 0
 
-        monkeypatch.setattr(_COMMANDS[verb.area], verb.command, command)
+        monkeypatch.setattr(_module(verb, "commands"), verb.command, command)
     words = shlex.split(line, comments=True)
     if len(words) == 1:  # a verb by name, such as `resfields-ngp prepare`
         words.append("--help")

@@ -28,6 +28,8 @@ from resfields_ngp.texturing import TexturingConfig
 N_FRAMES = 3
 EXPORT = ["--texture", "uv", "--target-faces", "600", "--resolution", "48"]
 EXPORT += ["--texturing.size", "128", "--threads", "1"]
+# In so few steps the masks teach most.
+TRAINING = ["--training.samples-per-batch", "2048", "--losses.mask", "0.2"]
 
 
 @pytest.fixture(scope="module")
@@ -36,8 +38,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("textured")
     config = SyntheticConfig(n_frames=N_FRAMES, n_cameras=4, size=48, n_points=500)
     capture = write_synthetic(config, folder / "figure")
-    options = ["--steps", "100", "--threads", "1", "--training.samples-per-batch", "2048"]
-    options += ["--losses.mask", "0.2"]  # in so few steps the masks teach most
+    options = ["--steps", "100", "--threads", "1", *TRAINING]
     assert main(["train", str(capture), "--out", str(folder / "run"), *options]) == 0
     return folder / "run"
 
@@ -126,8 +127,8 @@ def test_without_a_format_textured_meshes_are_glb(run: Path) -> None:
 
 def test_one_command_leads_from_images_to_textured_meshes(trained: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    options = ["--steps", "40", "--training.samples-per-batch", "2048", "--losses.mask", "0.2"]
-    options += ["--imaging.orbit-pictures", "0", "--evaluation.points", "500", *EXPORT]
+    options = ["--imaging.orbit-pictures", "0", "--evaluation.points", "500"]
+    options += ["--steps", "40", *TRAINING, *EXPORT]
     assert main(["reconstruct", str(trained.parent / "figure"), "--out", str(out), *options]) == 0
     assert len(list((out / "meshes").glob("*.ply"))) == N_FRAMES
     paths = sorted((out / "textured").glob("*.glb"))

@@ -15,7 +15,7 @@ COPY pyproject.toml constraints.txt README.md LICENSE ./
 RUN pip install --index-url "$TORCH_INDEX" "$(grep '^torch==' constraints.txt)" \
  && pip install setuptools==80.9.0 wheel==0.45.1
 COPY resfields_ngp ./resfields_ngp
-RUN pip install --no-build-isolation -c constraints.txt .
+RUN pip install --no-build-isolation -c constraints.txt '.[viewer]'
 
 FROM debian:bookworm-slim
 # Which sources these are: --build-arg REVISION="$(git rev-parse HEAD)".

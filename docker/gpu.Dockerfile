@@ -36,7 +36,7 @@ RUN mkdir /wheels \
       && pip install --no-deps /wheels/*.whl; \
     fi
 COPY resfields_ngp ./resfields_ngp
-RUN pip install --no-build-isolation -c constraints.txt .
+RUN pip install --no-build-isolation -c constraints.txt '.[viewer]'
 
 # Libraries without compilers; tinycudann's JIT fusion links against nvrtc.
 FROM nvidia/cuda:${CUDA}-runtime-ubuntu${UBUNTU}

@@ -52,6 +52,7 @@ VERBS: dict[str, Verb] = {
     "eval": Verb(
         "evaluate", "EvalOptions", "a run's PSNR, SSIM, Chamfer, F-score", ("evaluation",)
     ),
+    "view": Verb("view", "ViewOptions", "look at a run in a web browser"),
     "fit": Verb("fit", "FitOptions", "fit a video, meshes' distances or scene flow", None, "fit_"),
     "export": Verb("export", "ExportOptions", "lead a mesh by a fitted flow", ("export",), "fit_"),
     "inspect": Verb(

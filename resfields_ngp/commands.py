@@ -29,6 +29,7 @@ from .options import (
     SynthOptions,
     TrainOptions,
     UsageError,
+    ViewOptions,
 )
 from .progress import counting
 from .run_folder import RunFolder
@@ -129,6 +130,32 @@ def evaluate(options: EvalOptions, settings: Settings) -> int:
         stages.evaluate_round_trip(capture, run)
     else:
         stages.evaluate(config, capture, run)
+    return 0
+
+
+def view(options: ViewOptions, settings: Settings) -> int:
+    """Shows a run in a web browser, or writes a page that does."""
+    from .exhibit import Exhibit
+    from .reconstruction import use_threads
+    from .viewer import require_viser
+
+    require_viser()
+    if options.frames_per_second < 1:
+        raise UsageError(f"--frames-per-second is {options.frames_per_second}; allowed: 1 or more")
+    run, capture = RunFolder.open(options.run), None
+    if not is_fit(options.run):
+        run, config = _opened(options, settings)
+        use_threads(config.training.threads)
+        capture = stages.capture_if_there(config)
+    elif not (run.path / "manifest.json").is_file():
+        raise UsageError(f"{run.path}: a run of fit without meshes, where view has nothing to show")
+    exhibit = Exhibit.of(run, capture, options.device or "cpu", options.cells)
+    if options.html is not None:
+        stages.write_page(exhibit, options.html, options.look, options.frames_per_second)
+    else:
+        stages.show_exhibit(
+            exhibit, options.host, options.port, options.look, options.frames_per_second
+        )
     return 0
 
 

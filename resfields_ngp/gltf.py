@@ -19,7 +19,7 @@ _UNLIT = "KHR_materials_unlit"
 ASSET = {"version": "2.0", "generator": "resfields_ngp"}
 
 
-def coloured_glb(mesh: Mesh) -> bytes:
+def coloured_glb(mesh: Mesh, reflectance: float = 1.0) -> bytes:
     """Returns a GLB of one mesh with its vertices' colours; without colours it is lit.
 
     A mesh without triangles is an empty scene.
@@ -28,21 +28,22 @@ def coloured_glb(mesh: Mesh) -> bytes:
 
     Args:
         mesh: It stays in its own units and axes.
+        reflectance: Grey level of a mesh without colours, linear, 0 to 1.
     """
     if mesh.n_faces == 0:
         return packed({"asset": ASSET, "scenes": [{}]}, b"")
     parts = Buffer()
     place, attributes = _placed(mesh)
     primitive = _add_plain(parts, attributes, mesh.faces)
-    matt = {"pbrMetallicRoughness": _MATT}
     if mesh.colours is None:
-        return _document(parts, place, primitive, matt, {})
+        grey = {} if reflectance == 1 else {"baseColorFactor": [*[reflectance] * 3, 1.0]}
+        return _document(parts, place, primitive, {"pbrMetallicRoughness": _MATT | grey}, {})
     levels = np.full((len(mesh.vertices), 4), 65535)
     levels[:, :3] = np.round(65535 * linear_of_srgb(mesh.colours / 255))
     colours = parts.add(levels, "VEC4", _SHORT, _VERTICES)
     parts.accessors[colours]["normalized"] = True
     primitive["attributes"]["COLOR_0"] = colours
-    unlit = matt | {"extensions": {_UNLIT: {}}}
+    unlit = {"pbrMetallicRoughness": _MATT, "extensions": {_UNLIT: {}}}
     return _document(parts, place, primitive, unlit, {"extensionsUsed": [_UNLIT]})
 
 

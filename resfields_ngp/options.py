@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 from tyro.conf import Positional
@@ -207,6 +207,27 @@ class EvalOptions(RunOptions):
     """Figures to report: clean, or the official code's conventions beside them."""
     roundtrip: Flag = False
     """Render the textured export from the capture's cameras and compare with its images instead."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViewOptions(RunOptions):
+    """Look at a run in a web browser: its surfaces frame by frame, its cameras and their images.
+
+    A run that is still training shows its newest checkpoint. It needs resfields-ngp[viewer].
+    """
+
+    host: str = "127.0.0.1"
+    """Address to listen at; 0.0.0.0 lets other machines look, too."""
+    port: int = 8080
+    """Port to listen at; the next free one where it is taken."""
+    html: File = None
+    """Write a page that plays the frames by itself in place of serving one: a single file."""
+    look: Literal["colours", "normals", "shape"] = "colours"
+    """How surfaces look at first, and in the page."""
+    frames_per_second: float = 12.0
+    """How fast they play at first, and in the page, 1 or more."""
+    cells: int = 128
+    """Cells along model space's side of the surfaces of checkpoints, 16 to 1024."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,12 +20,14 @@ from .spans import spans
 
 if TYPE_CHECKING:
     from .datasets.base import Capture
+    from .exhibit import Exhibit
     from .hull import Hull
     from .inspection import Inspection
     from .reconstruction import Reconstruction
     from .schedules import ScheduleConfig
     from .tasks.base import Task
     from .training import Progress
+    from .viewed_surfaces import Look
 
 Result = TypeVar("Result")
 
@@ -204,6 +206,43 @@ def evaluate(config: Config, capture: Capture, run: RunFolder) -> None:
     sheet = write_contact_sheet(run.path, capture)
     if sheet is not None:
         say(f"contact sheet: {sheet}")
+
+
+def capture_if_there(config: Config) -> Capture | None:
+    """Returns a run's capture; where it cannot be loaded that is told, and there is none."""
+    from .datasets import load_capture
+    from .datasets.base import CaptureError
+
+    try:
+        return load_capture(config.capture)
+    except (CaptureError, OSError) as error:
+        _log.warning("no cameras are shown: %s (--capture FOLDER, if it was moved)", error)
+        return None
+
+
+def show_exhibit(
+    exhibit: Exhibit, host: str, port: int, look: Look, frames_per_second: float
+) -> None:
+    """Serves an exhibit until somebody presses Ctrl-C, or sends SIGTERM."""
+    from .interruption import stop_on_signals
+    from .viewer import Viewer
+
+    viewer = Viewer(exhibit, host, port, look, frames_per_second)
+    say(f"look at it: http://{host}:{viewer.port} (Ctrl-C ends this)")
+    with stop_on_signals() as stop:
+        viewer.run(stop)
+
+
+def write_page(exhibit: Exhibit, path: Path, look: Look, frames_per_second: float) -> None:
+    """Writes an exhibit as a page that plays by itself, of the best surfaces there are."""
+    from .viewer import page
+    from .writing import write_whole
+
+    source = next(iter(exhibit.surfaces))
+    with counting("surfaces") as report:
+        content = page(exhibit, source, look, frames_per_second, report).encode()
+    write_whole(path, content)
+    say(f"page: {path}, {source}, {len(content) / 1e6:.1f} MB")
 
 
 def show(table: Table) -> None:

@@ -124,6 +124,7 @@ def test_a_usage_error_is_one_line_and_exit_code_2(
         ["mesh", "nowhere"],
         ["render", "nowhere"],
         ["eval", "nowhere"],
+        ["view", "nowhere"],
         ["train", "in", "--out", "run", "--scene", "nowhere.toml"],
     ],
 )

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -21,7 +24,11 @@ from resfields_ngp.cli import main
 from resfields_ngp.config import Config, load_config
 from resfields_ngp.config_tree import to_table
 from resfields_ngp.datasets.synthetic_capture import SyntheticConfig, write_synthetic
+from resfields_ngp.exhibit import CHECKPOINT, Exhibit
+from resfields_ngp.mesh_files import read_mesh
 from resfields_ngp.reconstruction import load_reconstruction
+from resfields_ngp.run_folder import RunFolder
+from resfields_ngp.viewed_surfaces import CheckpointSurfaces
 
 N_FRAMES = 2
 SMALL = [
@@ -139,6 +146,49 @@ def test_render_takes_the_cameras_that_are_asked_for(run: Path):
     options = ["--imaging.cameras", "cam_train_1", "--imaging.orbit-pictures", "0"]
     assert main(["render", str(run), *options]) == 0
     assert len(list((run / "renders" / "cam_train_1" / "rgb").glob("*.png"))) == N_FRAMES
+
+
+def test_view_writes_a_page_of_the_meshes_and_serves_until_it_is_stopped(run: Path, tmp_path: Path):
+    assert main(["view", str(run), "--html", str(tmp_path / "page.html")]) == 0
+    assert "__VISER_EMBED_DATA__" in (tmp_path / "page.html").read_text()
+    command = [sys.executable, "-m", "resfields_ngp", "view", str(run), "--port", "18180"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as serving:
+        assert serving.stdout is not None
+        address = re.search(r"http://127\.0\.0\.1:\d+", serving.stdout.readline())
+        assert address
+        with urllib.request.urlopen(address[0]) as answer:
+            assert answer.status == 200
+        serving.send_signal(signal.SIGINT)
+        assert serving.wait(timeout=30) == 0
+
+
+def test_view_of_a_run_whose_capture_is_gone_shows_the_surfaces_alone(
+    run: Path, tmp_path: Path, capsys, caplog
+):
+    moved = tmp_path / "run"
+    shutil.copytree(run, moved)
+    settings = json.loads((moved / "config.json").read_text())
+    settings["capture"]["path"] = str(tmp_path / "gone")
+    (moved / "config.json").write_text(json.dumps(settings))
+    assert main(["view", str(moved), "--html", str(tmp_path / "page.html"), "--look", "shape"]) == 0
+    assert "--capture FOLDER" in caplog.text
+    assert "page.html, meshes, " in capsys.readouterr().out
+
+
+def test_a_checkpoint_is_shown_before_there_are_meshes(
+    run: Path, uninterrupted: Path, tmp_path: Path
+):
+    coarse = Exhibit.of(RunFolder.open(uninterrupted), None, "cpu", 32)
+    assert list(coarse.surfaces) == [CHECKPOINT] and coarse.numbers == (0, 1)
+    surfaces = CheckpointSurfaces(run, "cpu", 48)
+    assert surfaces.version == "step 200"
+    glb = surfaces.glb(1, "colours")
+    assert glb is not None
+    (tmp_path / "seen.glb").write_bytes(glb)
+    seen, meshed = read_mesh(tmp_path / "seen.glb"), read_mesh(run / "meshes" / "000001.ply")
+    cell = float(np.ptp(meshed.vertices, axis=0).max()) / 20
+    np.testing.assert_allclose(seen.vertices.min(0), meshed.vertices.min(0), atol=cell)
+    np.testing.assert_allclose(seen.vertices.max(0), meshed.vertices.max(0), atol=cell)
 
 
 def test_a_used_run_folder_is_left_alone(run: Path, capture: Path, capsys):

@@ -91,7 +91,7 @@ def test_an_image_pins_everything_it_installs(image: Path):
     runs = [arguments for name, arguments in instructions(image) if name == "RUN"]
     parts = " && ".join(runs).split("pip install ")[1:]
     installs = [part.split("&&")[0].strip() for part in parts]
-    assert "--no-build-isolation -c constraints.txt ." in installs
+    assert "--no-build-isolation -c constraints.txt '.[viewer]'" in installs
     assert any("grep '^torch==' constraints.txt" in install for install in installs)
     for install in installs:
         assert "==" in install or "-c constraints.txt" in install or "/wheels/" in install, install

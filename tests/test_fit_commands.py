@@ -106,6 +106,8 @@ def test_mesh_and_eval_work_on_a_surfaces_run(sdf_run: Path):
     motion = Motion.find(Gltf.open(sdf_run / "meshes.glb"))
     alone = read_mesh(sdf_run / "meshes" / "000001.glb")
     assert motion.mesh(1 / 30).n_faces == alone.n_faces
+    assert main(["view", str(sdf_run), "--html", str(sdf_run / "page.html")]) == 0
+    assert (sdf_run / "page.html").stat().st_size > 800_000
     assert main(["eval", str(sdf_run), "--evaluation.points", "400"]) == 0
     assert (sdf_run / "evaluation.json").read_text() != before
 
@@ -121,6 +123,7 @@ def test_a_verb_that_means_nothing_for_a_task_says_so(
 ):
     line = fails(capsys, 2, "mesh", str(video_run))
     assert "a run of fit video, where mesh has nothing to do (verbs that have: render)" in line
+    assert "where view has nothing to show" in fails(capsys, 2, "view", str(video_run))
 
 
 @pytest.mark.parametrize(

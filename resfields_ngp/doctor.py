@@ -218,6 +218,7 @@ def _extras() -> Iterator[Finding]:
     yield _optional("tensorboard", "curves beside metrics.jsonl", "resfields-ngp[tensorboard]")
     yield _optional("libigl", "distances of meshes for fit sdf", "resfields-ngp[sdf]", "igl")
     yield _optional("usd-core", "USD files of textured meshes", "resfields-ngp[usd]", "pxr")
+    yield _optional("pycolmap", "footage calibrated by COLMAP", "resfields-ngp[colmap]")
     yield _optional("DracoPy", "small GLB files", "resfields-ngp[draco]")
     yield _optional("viser", "runs in a web browser, by view", "resfields-ngp[viewer]")
 

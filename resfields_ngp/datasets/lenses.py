@@ -27,7 +27,8 @@ class Lens:
     intrinsics: np.ndarray
     """(3, 3) float64, pixels, of the image without distortion."""
     distortion: tuple[float, ...]
-    """OpenCV's k1, k2, p1, p2, k3, or the fisheye's k1..k4; empty without distortion."""
+    """OpenCV's k1, k2, p1, p2, k3 and perhaps k4, k5, k6, or the fisheye's k1..k4; empty without
+    distortion."""
     is_fisheye: bool
     """True for OpenCV's fisheye model."""
 

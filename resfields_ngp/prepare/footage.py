@@ -16,8 +16,9 @@ from ..datasets.placement import place_unit_sphere
 from ..datasets.selection import select_frames
 from ..writing import write_whole
 from .calibrations import READERS, Footage, FootageView
+from .calibrations.base import count_frames
 from .folder import CaptureFolder
-from .footage_views import cameras_of, count_frames, unseen_of, view_job, write_view
+from .footage_views import cameras_of, unseen_of, view_job, write_view
 from .rigs import TEST_CAMERA
 from .workers import run_jobs
 
@@ -32,9 +33,10 @@ class FootageConfig:
 
     path: str = ""
     """Folder with the calibration."""
-    kind: Literal["auto", "actorshq", "easyvolcap", "neus2"] = "auto"
+    kind: Literal["auto", "actorshq", "easyvolcap", "neus2", "colmap", "llff"] = "auto"
     """actorshq: calibration.csv; easyvolcap: intri.yml and extri.yml; neus2: a
-    transform_<frame>.json a frame. auto decides by what is there."""
+    transform_<frame>.json a frame; colmap: a sparse reconstruction, sparse/0; llff:
+    poses_bounds.npy, as Neural 3D Video has it. auto decides by what is there."""
     images: str = ""
     """Folder of the images or videos below the path; the calibration's usual one by default."""
     masks: str = ""
@@ -95,6 +97,8 @@ def prepare_video(
             write_png(out / job.name / SEEN_FILE, np.where(unseen, 0, 255).astype(np.uint8))
     facts = {"source": root.resolve().name, "calibration": kind, "frames": frames}
     folder.add_to_record({**facts, "cameras": {job.name: job.view.name for job in jobs}})
+    for remark in footage.remarks:
+        working.say(remark)
     working.say(f"{root.name}: {kind}, {len(jobs)} cameras, {len(frames)} frames of {n_all}")
     with working.counting("cameras") as report:
         shares = run_jobs(write_view, jobs, working.n_workers, report, working.stop)
@@ -125,12 +129,17 @@ def _read(config: FootageConfig, root: Path) -> tuple[str, Footage]:
     if kind == "auto":
         found = [
             name
-            for name, (file, _) in READERS.items()
-            if any(root.glob(file)) or any(root.glob(f"train/{file}"))
+            for name, (files, _) in READERS.items()
+            if any(path for file in files for path in root.glob(file))
         ]
         if not found:
-            known = ", ".join(file for file, _ in READERS.values())
+            known = ", ".join(files[0] for files, _ in READERS.values())
             raise CaptureError(f"{root}: no calibration in it; expected one of {known}")
+        if found[:2] == ["colmap", "llff"]:
+            raise CaptureError(
+                f"{root}: a COLMAP model and a poses_bounds.npy; --footage.kind colmap, which "
+                "knows distortion, or --footage.kind llff"
+            )
         kind = found[0]
     return kind, READERS[kind][1](root, config.images, config.masks)
 

@@ -67,24 +67,6 @@ def write_view(job: ViewJob) -> float | None:
     return float(np.mean([mask.mean() for mask in masks]))
 
 
-def count_frames(view: FootageView) -> int:
-    """Returns how many frames a view has.
-
-    Raises:
-        CaptureError: It is a video that cannot be read, or that has another number of masks.
-    """
-    if not view.is_video:
-        return len(view.images)
-    n_frames = int(cv2.VideoCapture(str(view.images[0])).get(cv2.CAP_PROP_FRAME_COUNT))
-    if n_frames < 1:
-        raise CaptureError(f"{view.images[0]}: not a video that can be read")
-    if view.masks is not None and len(view.masks) != n_frames:
-        raise CaptureError(
-            f"{view.images[0]}: {n_frames} frames and {len(view.masks)} masks; expected one each"
-        )
-    return n_frames
-
-
 def _first_size(view: FootageView) -> tuple[int, int]:
     """Returns the width and height of the view's own images."""
     if view.is_video:
@@ -155,7 +137,7 @@ def _lens(view: FootageView, index: int, size: tuple[int, int]) -> Lens:
             f"{width} x {height}; expected the same shape"
         )
     stretch = np.diag([size[0] / width, size[1] / height, 1.0])
-    return Lens(stretch @ intrinsics, view.distortion, False)
+    return Lens(stretch @ intrinsics, view.distortion, view.is_fisheye)
 
 
 def _source(job: ViewJob) -> str:

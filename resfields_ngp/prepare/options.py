@@ -93,8 +93,8 @@ class PrepareVideoOptions(PrepareOptions):
     }
 
     footage: Footage
-    """Folder with calibration.csv (ActorsHQ), intri.yml and extri.yml (EasyVolcap), or
-    transform_<frame>.json (NeuS2)."""
+    """Folder with calibration.csv (ActorsHQ), intri.yml and extri.yml (EasyVolcap),
+    transform_<frame>.json (NeuS2), sparse/0 (COLMAP) or poses_bounds.npy (Neural 3D Video)."""
     cameras: Text = None
     """Training cameras by name, separated by commas; all but the held-out one by default."""
     test_camera: Text = None

@@ -9,51 +9,25 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from colmap_model import write_colmap
+from footage_scene import (
+    CENTRE,
+    HEIGHT,
+    N_CAMERAS,
+    N_FRAMES,
+    WIDTH,
+    prepare,
+    rig,
+    shot,
+    stage,
+    write,
+)
 
-from resfields_ngp.cameras import Cameras, look_at
-from resfields_ngp.cli import main
 from resfields_ngp.datasets import CaptureConfig, CaptureError, load_capture
 from resfields_ngp.datasets.lenses import Lens
 from resfields_ngp.prepare.calibrations import FootageView
 from resfields_ngp.prepare.footage_views import unseen_of, view_job, write_view
 from resfields_ngp.prepare.matting import MattingConfig
-
-WIDTH, HEIGHT, N_FRAMES, N_CAMERAS = 40, 30, 3, 4
-CENTRE = np.array([0.3, 1.0, -0.2])
-
-
-def rig() -> list[Cameras]:
-    """Returns cameras about the centre, each with lens and centre of its own."""
-    cameras = []
-    for index in range(N_CAMERAS):
-        eye = CENTRE + 4 * np.array([np.cos(1.5 * index), 0.2 * index, np.sin(1.5 * index)])
-        pose = look_at(eye, CENTRE, np.array([0.0, 1.0, 0.0]))
-        intrinsics = np.array([[50.0 + index, 0, 20.5], [0, 49, 14.0], [0, 0, 1]])
-        cameras.append(Cameras(intrinsics[None], pose[None], WIDTH, HEIGHT))
-    return cameras
-
-
-def shot(camera: int, frame: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns a (H, W, 3) RGB image of a bright box before a wall, and its (H, W) mask."""
-    random = np.random.default_rng((camera, frame))
-    image = (stage(camera) + random.normal(0, 2, (HEIGHT, WIDTH, 3))).clip(0, 255)
-    mask = np.zeros((HEIGHT, WIDTH), bool)
-    mask[8:22, 10 + camera + frame : 22 + camera + frame] = True
-    image[mask] = (220, 60, 40)
-    return image.round().astype(np.uint8), mask
-
-
-def stage(camera: int) -> np.ndarray:
-    """Returns the (H, W, 3) empty stage: a wall that grows lighter to the right."""
-    ramp = np.linspace(60, 140, WIDTH)[None, :, None] * [0.8, 1.0, 0.9]
-    return np.repeat(ramp, HEIGHT, axis=0) + 3 * camera
-
-
-def _write(path: Path, image: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if image.ndim == 3:
-        image = image[..., [2, 1, 0, 3] if image.shape[2] == 4 else [2, 1, 0]]
-    assert cv2.imwrite(str(path), image)
 
 
 def write_actors_hq(root: Path) -> Path:
@@ -67,8 +41,8 @@ def write_actors_hq(root: Path) -> Path:
         rows.append({"name": name, "w": WIDTH, "h": HEIGHT} | row)
         for frame in range(N_FRAMES):
             image, mask = shot(index, frame)
-            _write(root / "rgbs" / name / f"{name}_rgb{frame:06d}.png", image)
-            _write(root / "masks" / name / f"{name}_mask{frame:06d}.png", 255 * mask.astype("u1"))
+            write(root / "rgbs" / name / f"{name}_rgb{frame:06d}.png", image)
+            write(root / "masks" / name / f"{name}_mask{frame:06d}.png", 255 * mask.astype("u1"))
     with open(root / "calibration.csv", "w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
@@ -94,8 +68,8 @@ def write_easy_volcap(root: Path) -> Path:
         extri.write(f"T_{name}", camera_from_world[:3, 3:])
         for frame in range(N_FRAMES):
             image, mask = shot(index, frame)
-            _write(root / "images" / name / f"{frame:06d}.png", image)
-            _write(root / "masks" / name / f"{frame:06d}.png", 255 * mask.astype("u1"))
+            write(root / "images" / name / f"{frame:06d}.png", image)
+            write(root / "masks" / name / f"{frame:06d}.png", 255 * mask.astype("u1"))
     intri.release()
     extri.release()
     return root
@@ -108,7 +82,7 @@ def write_neus2(root: Path, from_na: bool = True) -> Path:
         for index, cameras in enumerate(rig()):
             image, mask = shot(index, frame)
             file = f"images/{frame:06d}/image_c_{index:03d}_f_{frame:06d}.png"
-            _write(root / file, np.dstack([image, 255 * mask.astype("u1")]))
+            write(root / file, np.dstack([image, 255 * mask.astype("u1")]))
             lens = np.eye(4)
             lens[:3, :3] = cameras.intrinsics[0]
             pose = cameras.world_from_camera[0] @ axes
@@ -126,18 +100,19 @@ WRITERS = {
     "easyvolcap": (write_easy_volcap, [f"{i:02d}" for i in range(N_CAMERAS)]),
     "neus2": (write_neus2, [f"c{i:03d}" for i in range(N_CAMERAS)]),
     "neus2 in OpenGL": (lambda root: write_neus2(root, False), [f"c{i:03d}" for i in range(4)]),
+    "colmap": (write_colmap, [f"cam{i}" for i in range(N_CAMERAS)]),
+    "colmap as text": (
+        lambda root: write_colmap(root, "colmap/sparse/0", "cam{}/000001.png", True),
+        [f"cam{i}" for i in range(N_CAMERAS)],
+    ),
 }
-
-
-def _prepare(root: Path, out: Path, *more: str) -> int:
-    return main(["prepare", "video", str(root), "--out", str(out), "--workers", "1", *more])
 
 
 @pytest.mark.parametrize("kind", WRITERS)
 def test_every_calibration_gives_the_same_capture(kind: str, tmp_path: Path):
     write, names = WRITERS[kind]
     out = tmp_path / "capture"
-    assert _prepare(write(tmp_path / "footage"), out, "--test-camera", names[2]) == 0
+    assert prepare(write(tmp_path / "footage"), out, "--test-camera", names[2]) == 0
     capture = load_capture(CaptureConfig(path=str(out)))
     assert [view.name for view in capture.views] == [names[0], names[1], names[3]]
     assert capture.test_view is not None and capture.n_frames == N_FRAMES
@@ -154,12 +129,23 @@ def test_every_calibration_gives_the_same_capture(kind: str, tmp_path: Path):
     np.testing.assert_allclose(capture.world_from_normalised[:3, 3], CENTRE, atol=0.15)
 
 
+def test_two_calibrations_that_may_differ_are_not_chosen_between(tmp_path: Path, capsys):
+    root = write_colmap(tmp_path / "footage")
+    np.save(root / "poses_bounds.npy", np.zeros((N_CAMERAS, 17)))
+    assert prepare(root, tmp_path / "capture") == 3
+    assert "--footage.kind colmap" in capsys.readouterr().err
+    assert prepare(root, tmp_path / "capture", "--footage.kind", "colmap") == 0
+    write_easy_volcap(root)  # says more than both: distortion and names
+    assert prepare(root, tmp_path / "other") == 0
+    assert "footage: easyvolcap" in capsys.readouterr().out
+
+
 def test_plates_cut_the_figure_out(tmp_path: Path):
     root = write_easy_volcap(tmp_path / "footage")
     for index in range(N_CAMERAS):
-        _write(tmp_path / "plates" / f"{index:02d}.png", stage(index).round().astype("u1"))
+        write(tmp_path / "plates" / f"{index:02d}.png", stage(index).round().astype("u1"))
     out = tmp_path / "capture"
-    assert _prepare(root, out, "--plates", str(tmp_path / "plates")) == 0
+    assert prepare(root, out, "--plates", str(tmp_path / "plates")) == 0
     capture = load_capture(CaptureConfig(path=str(out)))
     for index, view in enumerate(capture.views):
         assert view.masks is not None
@@ -170,7 +156,7 @@ def test_plates_cut_the_figure_out(tmp_path: Path):
 
 def test_images_and_cameras_shrink_together(tmp_path: Path):
     root, out = write_actors_hq(tmp_path / "footage"), tmp_path / "capture"
-    assert _prepare(root, out, "--longest", "20", "--frames", "1:") == 0
+    assert prepare(root, out, "--longest", "20", "--frames", "1:") == 0
     capture = load_capture(CaptureConfig(path=str(out)))
     view = capture.views[0]
     assert view.images.shape == (2, 15, 20, 3)
@@ -184,7 +170,7 @@ def test_distorted_footage_is_straightened(tmp_path: Path):
     bent.write("D_00", np.array([[0.3, 0, 0, 0, 0.0]]))
     bent.release()
     path.write_text(path.read_text().replace("dist_00", "unused_00"))
-    assert _prepare(root, tmp_path / "capture") == 0
+    assert prepare(root, tmp_path / "capture") == 0
     capture = load_capture(CaptureConfig(path=str(tmp_path / "capture")))
     np.testing.assert_array_equal(capture.views[1].images[0], shot(1, 0)[0])
     assert (capture.views[0].images[0] != shot(0, 0)[0]).any()
@@ -200,7 +186,7 @@ def test_scaled_footage_marks_every_pixel_that_mixes_in_what_its_lens_did_not_se
     cameras = rig()[0]
     parts = cameras.intrinsics, cameras.world_from_camera, 0, 0, (0.5, 0, 0, 0, 0.0)
     view = FootageView("one", (tmp_path / "0.png",), None, *parts)
-    _write(tmp_path / "0.png", np.full((HEIGHT, WIDTH, 3), 255, np.uint8))
+    write(tmp_path / "0.png", np.full((HEIGHT, WIDTH, 3), 255, np.uint8))
     job = view_job(view, "one", [0], 20, MattingConfig(source="none"), tmp_path / "out")
     write_view(job)
     image = cv2.imread(str(tmp_path / "out" / "one" / "rgb" / "000000.png"))
@@ -211,8 +197,8 @@ def test_scaled_footage_marks_every_pixel_that_mixes_in_what_its_lens_did_not_se
 
 def test_a_map_of_another_size_is_refused(tmp_path: Path):
     out = tmp_path / "capture"
-    assert _prepare(write_easy_volcap(tmp_path / "footage"), out) == 0
-    _write(out / "00" / "seen.png", np.zeros((5, 6), np.uint8))
+    assert prepare(write_easy_volcap(tmp_path / "footage"), out) == 0
+    write(out / "00" / "seen.png", np.zeros((5, 6), np.uint8))
     with pytest.raises(CaptureError, match="seen.png: 6 x 5 pixels; expected 40 x 30"):
         load_capture(CaptureConfig(path=str(out)))
 
@@ -221,7 +207,7 @@ def test_boxes_of_actors_hq_place_the_subject(tmp_path: Path):
     root = write_actors_hq(tmp_path / "take" / "4x")
     header = "frame_number,aabb_min_x,aabb_min_y,aabb_min_z,aabb_max_x,aabb_max_y,aabb_max_z\n"
     (tmp_path / "take" / "aabbs.csv").write_text(header + "0,-1,0,-1,1,2,1\n1,0,0,-1,1.5,2,1\n")
-    assert _prepare(root, tmp_path / "capture") == 0
+    assert prepare(root, tmp_path / "capture") == 0
     capture = load_capture(CaptureConfig(path=str(tmp_path / "capture")))
     matrix = capture.world_from_normalised
     assert capture.bounds is not None
@@ -240,7 +226,7 @@ def test_videos_are_read_frame_by_frame(tmp_path: Path):
             video.write(np.ascontiguousarray(shot(index, frame)[0][..., ::-1]))
         video.release()
     out = tmp_path / "capture"
-    assert _prepare(root, out, "--footage.images", "videos", "--frames", "::2") == 0
+    assert prepare(root, out, "--footage.images", "videos", "--frames", "::2") == 0
     capture = load_capture(CaptureConfig(path=str(out)))
     for index, view in enumerate(capture.views):
         assert view.masks is not None
@@ -252,12 +238,12 @@ def test_videos_are_read_frame_by_frame(tmp_path: Path):
 
 def test_an_interrupted_run_goes_on(tmp_path: Path):
     root, out = write_neus2(tmp_path / "footage"), tmp_path / "capture"
-    assert _prepare(root, out) == 0
+    assert prepare(root, out) == 0
     kept, lost = (out / "c001" / "rgb" / f"00000{i}.png" for i in range(2))
     before = lost.read_bytes()
     kept.write_bytes(kept.read_bytes() + b"kept")
     lost.unlink()
-    assert _prepare(root, out) == 0
+    assert prepare(root, out) == 0
     assert kept.read_bytes().endswith(b"kept") and lost.read_bytes() == before
 
 
@@ -301,7 +287,7 @@ def test_bad_footage_is_one_line(damage: str, said: str, tmp_path: Path, capsys)
             name.rename(name.with_suffix(".old"))
         more = ["--matting.source", "files"]
     capsys.readouterr()
-    assert _prepare(root, tmp_path / "capture", *more) == 3
+    assert prepare(root, tmp_path / "capture", *more) == 3
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 1 and said in lines[0]
 
@@ -311,6 +297,6 @@ def test_damaged_yaml_is_one_line(tmp_path: Path, capsys):
         root = write_easy_volcap(tmp_path / damage)
         path = root / "intri.yml"
         path.write_text("lorem" if damage == "text" else path.read_text().replace("K_01", "K_99"))
-        assert _prepare(root, tmp_path / "capture") == 3
+        assert prepare(root, tmp_path / "capture") == 3
         lines = [line for line in capsys.readouterr().err.splitlines() if "resfields" in line]
         assert len(lines) == 1 and "intri.yml" in lines[0]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 
 from ...datasets.base import CaptureError
@@ -34,7 +35,9 @@ class FootageView:
     height: int
     """Pixels down."""
     distortion: tuple[float, ...] = ()
-    """OpenCV's k1, k2, p1, p2, k3; empty without."""
+    """OpenCV's coefficients, as a `Lens` has them; empty without."""
+    is_fisheye: bool = False
+    """True where they are those of OpenCV's fisheye."""
 
     @property
     def is_video(self) -> bool:
@@ -61,6 +64,8 @@ class Footage:
     """In the order of the calibration."""
     place: dict[str, Any]
     """``aabb``, or ``scale`` and ``offset``, as `datasets.placement` reads them; may be empty."""
+    remarks: tuple[str, ...] = ()
+    """What the user should know: what was left out, or chosen among several."""
 
 
 def files_of(
@@ -76,6 +81,42 @@ def files_of(
             "one each"
         )
     return tuple(stored), tuple(cut_out) or None
+
+
+def names_in(folder: Path) -> list[str]:
+    """Returns the cameras that a folder has footage of: folders of images, and videos."""
+    if not folder.is_dir():
+        return []
+    return sorted(
+        {
+            path.name if path.is_dir() else path.stem
+            for path in folder.iterdir()
+            if (path.suffix.lower() in VIDEO_SUFFIXES and path.is_file()) or list_images(path)
+        }
+    )
+
+
+def folder_in_use(root: Path, *folders: str) -> str:
+    """Returns the first of some folders that has footage in it, or the first of all."""
+    return next((each for each in folders if names_in(root / each)), folders[0])
+
+
+def count_frames(view: FootageView) -> int:
+    """Returns how many frames a view has.
+
+    Raises:
+        CaptureError: It is a video that cannot be read, or that has another number of masks.
+    """
+    if not view.is_video:
+        return len(view.images)
+    n_frames = int(cv2.VideoCapture(str(view.images[0])).get(cv2.CAP_PROP_FRAME_COUNT))
+    if n_frames < 1:
+        raise CaptureError(f"{view.images[0]}: not a video that can be read")
+    if view.masks is not None and len(view.masks) != n_frames:
+        raise CaptureError(
+            f"{view.images[0]}: {n_frames} frames and {len(view.masks)} masks; expected one each"
+        )
+    return n_frames
 
 
 def checked_views(views: Sequence[FootageView], folder: Path) -> tuple[FootageView, ...]:

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from ...datasets.base import CaptureError
-from .base import Footage, FootageView, checked_views, files_of, pose_of
+from .base import Footage, FootageView, checked_views, files_of, folder_in_use, pose_of
 
 
 def read_easy_volcap(root: Path, images: str, masks: str) -> Footage:
@@ -29,8 +29,8 @@ def read_easy_volcap(root: Path, images: str, masks: str) -> Footage:
     intri, extri = (_yaml(root / name) for name in ("intri.yml", "extri.yml"))
     listed = intri.getNode("names")
     names = [listed.at(i).string() for i in range(listed.size())]
-    folder = images or ("images" if (root / "images").is_dir() else "videos")
-    masks = masks or next((each for each in ("masks", "mask") if (root / each).is_dir()), "masks")
+    folder = images or folder_in_use(root, "images", "videos")
+    masks = masks or folder_in_use(root, "masks", "mask")
     views = []
     for name in names:
         stored, cut_out = files_of(root, name, folder, masks)

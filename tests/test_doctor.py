@@ -46,10 +46,13 @@ def test_a_missing_package_comes_with_its_install_line(
     assert not can_run_on_cpu(list(findings.values()))
 
 
-def test_reconstruction_does_without_embree(monkeypatch: pytest.MonkeyPatch, no_subprocess: None):
-    _take_away("embreex", monkeypatch)
+@pytest.mark.parametrize("package", ["embreex", "pycolmap"])
+def test_reconstruction_does_without(
+    package: str, monkeypatch: pytest.MonkeyPatch, no_subprocess: None
+):
+    _take_away(package, monkeypatch)
     findings = {finding.name: finding for finding in diagnose()}
-    assert findings["embreex"].verdict == "unneeded"
+    assert findings[package].verdict == "unneeded" and findings[package].remedy
     assert can_run_on_cpu(list(findings.values()))
 
 

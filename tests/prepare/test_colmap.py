@@ -74,21 +74,22 @@ def test_distorted_and_fisheye_footage_is_straightened(tmp_path: Path):
         np.testing.assert_allclose(view.cameras.intrinsics[0], lens.intrinsics, atol=1e-3)
 
 
-def _several(per_camera: int, shift: float) -> list[Taken]:
-    """Returns images of every camera, each moved along x by a share of the rig's size."""
+def _several(per_camera: int, shift: float, turn: float = 0) -> list[Taken]:
+    """Returns images of every camera, each moved by a share of the rig's size and turned."""
     size = np.linalg.norm(np.ptp([pose[:3, 3] for pose in poses()], axis=0))
     taken = []
     for camera, pose in enumerate(poses()):
         for frame in range(per_camera):
             moved = pose.copy()
             moved[0, 3] += frame * shift * size
+            moved[:3, :3] = cv2.Rodrigues(frame * turn * np.array([0.6, 0, 0.8]))[0] @ moved[:3, :3]
             taken.append(Taken(f"cam{camera}/{frame:06d}.png", moved, camera))
     return taken[::-1]
 
 
 def test_a_rig_that_stands_still_has_the_pose_of_its_first_images(tmp_path: Path):
     write_footage(tmp_path)
-    write_model(tmp_path / "sparse", pinholes(), _several(2, 0.9 * STILL))
+    write_model(tmp_path / "sparse", pinholes(), _several(2, 0.9 * STILL, 0.9 * STILL))
     for view, pose in zip(read_colmap(tmp_path, "", "").views, poses(), strict=True):
         np.testing.assert_allclose(view.poses, pose[None], atol=1e-12)
 
@@ -160,10 +161,11 @@ DAMAGES = {
     "text": "not a COLMAP model .*copy it again",
     "footage": r"no footage of the cameras in .* \(cam0, cam1, cam2, cam3\); expected a folder",
     "masks": "2 masks for 3 images",
-    "lens": "cam0: its lens is FOV; allowed: SIMPLE_PINHOLE, .*; straighten with colmap image_und",
+    "lens": "cam0: its lens is FOV; allowed: SIMPLE_PINHOLE, .*; .* image_undistorter",
     "focal": "cam0: .* is no lens",
     "several": "images of cam0 have lenses that differ .*--ImageReader.single_camera_per_folder 1",
-    "moves": "cam0 has 2 poses for 3 frames, which differ by 4.8 % of the rig's size and 0 degrees",
+    "moves": "cam0 has 2 poses for 3 frames, .* by 4.8 % of the rig's size and 0.0 degrees",
+    "turns": "differ by 0.0 % of the rig's size and 1.1 degrees; expected one pose",
     "empty": "no image with a pose",
 }
 
@@ -193,6 +195,8 @@ def test_bad_models_are_named(damage: str, tmp_path: Path):
         write_model(model, lenses, taken)
     elif damage == "moves":
         write_model(model, pinholes(), _several(2, 0.05))
+    elif damage == "turns":
+        write_model(model, pinholes(), _several(2, 0, 0.02))
     elif damage == "empty":
         write_model(model, pinholes(), [])
     with pytest.raises(CaptureError, match=DAMAGES[damage]) as raised:

@@ -129,17 +129,6 @@ def test_every_calibration_gives_the_same_capture(kind: str, tmp_path: Path):
     np.testing.assert_allclose(capture.world_from_normalised[:3, 3], CENTRE, atol=0.15)
 
 
-def test_two_calibrations_that_may_differ_are_not_chosen_between(tmp_path: Path, capsys):
-    root = write_colmap(tmp_path / "footage")
-    np.save(root / "poses_bounds.npy", np.zeros((N_CAMERAS, 17)))
-    assert prepare(root, tmp_path / "capture") == 3
-    assert "--footage.kind colmap" in capsys.readouterr().err
-    assert prepare(root, tmp_path / "capture", "--footage.kind", "colmap") == 0
-    write_easy_volcap(root)  # says more than both: distortion and names
-    assert prepare(root, tmp_path / "other") == 0
-    assert "footage: easyvolcap" in capsys.readouterr().out
-
-
 def test_plates_cut_the_figure_out(tmp_path: Path):
     root = write_easy_volcap(tmp_path / "footage")
     for index in range(N_CAMERAS):

@@ -7,6 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from colmap_model import write_colmap
 from footage_scene import CENTRE, HEIGHT, N_CAMERAS, N_FRAMES, WIDTH, prepare, rig, shot, write
 
 from resfields_ngp.cameras import Cameras
@@ -95,6 +96,19 @@ def test_rows_are_in_the_order_of_characters(tmp_path: Path):
     views = read_llff(tmp_path, "shots", "").views
     assert [view.name for view in views] == ["cam10", "cam2"]
     np.testing.assert_allclose(views[0].poses[0], square_rig()[0].world_from_camera[0])
+
+
+def test_two_calibrations_that_may_differ_are_not_chosen_between(tmp_path: Path, capsys):
+    root, out = write_colmap(tmp_path / "footage"), tmp_path / "capture"
+    np.save(root / "poses_bounds.npy", np.stack([row_of(each) for each in square_rig()]))
+    assert prepare(root, out) == 3
+    assert "--footage.kind colmap" in capsys.readouterr().err
+    for kind in ("colmap", "llff"):
+        assert prepare(root, out, "--footage.kind", kind, "--overwrite") == 0
+        assert f"footage: {kind}, 4 cameras" in capsys.readouterr().out
+    (root / "intri.yml").write_text("lorem")  # a capture's own calibration comes first
+    assert prepare(root, out, "--overwrite") == 3
+    assert "intri.yml" in capsys.readouterr().err
 
 
 DAMAGES = {

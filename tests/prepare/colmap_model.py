@@ -24,7 +24,7 @@ LENSES = {
     "SIMPLE_FISHEYE": [45, 20.5, 14],
     "FISHEYE": [45, 47, 20.5, 14],
 }
-"""Model of a lens to parameters that bend the corners of the scene's images by pixels."""
+"""Model of a lens to parameters; those with distortion bend the image by 0.7 to 1.8 pixels."""
 
 
 @dataclass(frozen=True)

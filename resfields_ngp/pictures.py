@@ -29,7 +29,7 @@ class Picture:
     opacities: np.ndarray
     """(H, W) floats in [0, 1]."""
     depths: np.ndarray
-    """(H, W) distances along the ray, world units; 0 where opacity is below `imaging.coverage`."""
+    """(H, W) distances along the ray, world units; 0 where the subject is not shown."""
     normals: np.ndarray
     """(H, W, 3) unit vectors, world axes; 0 where the depths are."""
 

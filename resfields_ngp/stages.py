@@ -185,7 +185,8 @@ def render(
     from .imaging import write_renders
 
     with counting("renders") as report:
-        write_renders(reconstruction, capture, run.path, config.imaging, run.source(), report)
+        given = (reconstruction, capture, run.path, config.imaging, run.source())
+        write_renders(*given, report, config.meshing)
     say(f"renders: {run.path / 'renders'}")
 
 

@@ -35,6 +35,9 @@ class SphereField:
     def normals(self, positions: Tensor, frame: int) -> Tensor:
         return torch.nn.functional.normalize(positions - 0.5, dim=1)
 
+    head = SimpleNamespace(n_tangents=0)
+    """Pictures of it are cut out by their opacities."""
+
     def rgbs(self, positions: Tensor, frame: int, directions: Tensor | None = None) -> Tensor:
         return self.normals(positions, frame) * 0.5 + 0.5
 

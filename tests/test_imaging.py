@@ -6,6 +6,7 @@ import errno
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -16,10 +17,14 @@ from analytic import ring_of_cameras, sphere_reconstruction
 
 from resfields_ngp import imaging, writing
 from resfields_ngp.datasets.base import Capture, View
+from resfields_ngp.extraction import MeshingConfig
 from resfields_ngp.imaging import ImagingConfig, chosen_views, render_view, write_renders
+from resfields_ngp.mesh_files import read_mesh
+from resfields_ngp.meshing import export_meshes
 from resfields_ngp.orbit import mean_up, orbit
 from resfields_ngp.pictures import PictureFolder, depth_scale, read_png
 from resfields_ngp.records import Rays, Rendering
+from resfields_ngp.subject_masks import FrameMeshes
 
 
 def render_sphere(field: Any, occupancy: Any, rays: Rays, background: float) -> Rendering:
@@ -75,7 +80,7 @@ def test_depths_and_normals_are_in_world_units_and_axes() -> None:
     np.testing.assert_allclose(picture.normals[rows, columns], outwards, atol=2e-3)
 
 
-@pytest.mark.parametrize("coverage", [None, 0.15, 0.5])
+@pytest.mark.parametrize("coverage", [None, 0.25, 0.5])
 def test_pixels_covered_enough_show_the_subject_alone(
     monkeypatch: pytest.MonkeyPatch, coverage: float | None
 ) -> None:
@@ -87,13 +92,92 @@ def test_pixels_covered_enough_show_the_subject_alone(
         opacities[:, None] * colour, opacities, opacities * depth, torch.zeros(len(opacities), 3)
     )
     monkeypatch.setattr(imaging, "render", lambda *_: blended)
-    picture = render_view(reconstruction, cameras, 0, coverage)
+    cut = None if coverage is None else lambda seen: seen > coverage
+    picture = render_view(reconstruction, cameras, 0, cut)
     shares = opacities.view(cameras.height, cameras.width, 1).numpy()
     covered = shares > (0.5 if coverage is None else coverage)
     factors = shares if coverage is None else covered
     np.testing.assert_allclose(picture.rgbs, factors * colour.numpy(), atol=1e-6)
     expected = covered[..., 0] * depth * reconstruction.space.scale
     np.testing.assert_allclose(picture.depths, expected, rtol=1e-5)
+
+
+def test_pixels_of_the_subject_that_are_hardly_opaque_take_their_neighbours_colour(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    reconstruction = sphere_reconstruction()
+    cameras = capture_of(reconstruction).views[0].cameras
+    shape = (cameras.height, cameras.width)
+    opacities, rgbs = torch.zeros(shape), torch.zeros(*shape, 3)
+    opacities[:, :10], rgbs[:, :10, 0] = 1.0, 1.0
+    opacities[:, 10], rgbs[:, 10] = 0.1, 0.1  # another colour, of which nearly nothing is seen
+    flat = opacities.flatten()
+    seen = Rendering(rgbs.view(-1, 3), flat, flat, torch.zeros(len(flat), 3))
+    monkeypatch.setattr(imaging, "render", lambda *_: seen)
+    subject = np.zeros(shape, bool)
+    subject[:, :12] = True
+    picture = render_view(reconstruction, cameras, 0, lambda _: subject)
+    np.testing.assert_allclose(picture.rgbs, subject[..., None] * np.array([1.0, 0, 0]), atol=1e-6)
+    np.testing.assert_allclose(picture.depths, subject * reconstruction.space.scale, rtol=1e-6)
+
+
+@pytest.mark.parametrize("coverage", [0.3, 0.6])
+def test_a_mesh_cuts_pictures_out_by_how_much_of_a_pixel_it_covers(
+    tmp_path: Path, coverage: float
+) -> None:
+    reconstruction = sphere_reconstruction(radius=0.3)
+    capture = capture_of(reconstruction)
+    config = ImagingConfig(edges="mesh", coverage=coverage, orbit_pictures=0, video=False)
+    meshing = MeshingConfig(resolution=96)
+    write_renders(reconstruction, capture, tmp_path, config, meshing=meshing)
+    assert capture.test_view is not None
+    cameras = capture.test_view.cameras.resized(30.0)
+    fine = render_view(reconstruction, cameras, 0).opacities
+    shares = fine.reshape(33, 30, 33, 30).mean((1, 3))
+    shown = read_png(tmp_path / "renders" / "cam_test" / "rgb" / "000003.png").any(-1)
+    # Nine points of a pixel tell its share to a sixth.
+    assert shown[shares > coverage + 1 / 6].all() and not shown[shares < coverage - 1 / 6].any()
+
+
+def test_meshes_that_are_there_are_used_if_their_weights_are_the_same(tmp_path: Path) -> None:
+    reconstruction = sphere_reconstruction(radius=0.3)
+    export_meshes(reconstruction, tmp_path, MeshingConfig(resolution=24), "step 7")
+    config = MeshingConfig(resolution=48)
+    n_faces = {
+        source: FrameMeshes(reconstruction, tmp_path, source, config).at(1).n_faces
+        for source in ("step 7", "step 8", "")
+    }
+    assert n_faces["step 7"] < n_faces["step 8"] == n_faces[""]
+    assert n_faces["step 7"] == read_mesh(tmp_path / "meshes" / "000004.ply").n_faces
+
+
+def test_a_frame_without_a_mesh_is_cut_by_its_opacities(tmp_path: Path) -> None:
+    reconstruction = sphere_reconstruction(radius=-1.0)  # nowhere inside
+    capture = capture_of(reconstruction)
+    config = ImagingConfig(edges="mesh", orbit_pictures=0, video=False)
+    write_renders(reconstruction, capture, tmp_path, config, meshing=MeshingConfig(resolution=24))
+    mask = read_png(tmp_path / "renders" / "cam_test" / "mask" / "000003.png")
+    shown = read_png(tmp_path / "renders" / "cam_test" / "rgb" / "000003.png").any(-1)
+    np.testing.assert_array_equal(shown, mask > 0)
+
+
+@pytest.mark.parametrize(
+    ("n_tangents", "has_masks", "expected"),
+    [(3, True, "mesh"), (0, True, "mask"), (3, False, "soft"), (0, False, "soft")],
+)
+def test_edges_are_chosen_by_masks_and_head(
+    tmp_path: Path, n_tangents: int, has_masks: bool, expected: str
+) -> None:
+    reconstruction = sphere_reconstruction()
+    reconstruction.field.head = SimpleNamespace(n_tangents=n_tangents)
+    capture = capture_of(reconstruction)
+    if not has_masks:
+        views = tuple(replace(view, masks=None) for view in capture.views)
+        capture = replace(capture, views=views)
+    config, meshing = ImagingConfig(orbit_pictures=0, video=False), MeshingConfig(resolution=24)
+    write_renders(reconstruction, capture, tmp_path, config, meshing=meshing)
+    record = json.loads((tmp_path / "renders" / "cam_test" / "render.json").read_text())
+    assert expected in json.dumps(record)
 
 
 def test_files_hold_what_their_folder_says(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from .writing import write_whole
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Raised whenever a reader of the former version would misread the file."""
 
 KEPT = 3

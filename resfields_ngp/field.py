@@ -120,18 +120,31 @@ class SignalField(TimeField):
             fraction: Fraction of training in [0, 1]; releases the encoder's fine detail.
             n_tangents: 0 or 3.
         """
-        features, others = self._inputs(positions, slices, fraction, n_tangents)
-        inputs = side_by_side(features, others, self.trunk.spec)
-        return self.trunk(inputs, slices, self.backend)
+        return self._jets(positions, slices, fraction, n_tangents)[0]
 
     def outputs(
         self, positions: Tensor, slices: FrameSlices, fraction: float, n_tangents: int
     ) -> Outputs:
         """Returns what heads read of `query`'s jets."""
         if not n_tangents:
-            return Outputs.of(self.query(positions, slices, fraction, 0))
+            return Outputs.of(*self._jets(positions, slices, fraction, 0))
         features, others = self._inputs(positions, slices, fraction, n_tangents)
-        return Outputs(*self.trunk.sloped(features, others, slices, self.backend))
+        read = self.trunk.sloped(features, others, slices, self.backend)
+        return Outputs(*read, self._asked(positions, others))
+
+    def _jets(
+        self, positions: Tensor, slices: FrameSlices, fraction: float, n_tangents: int
+    ) -> tuple[Tensor, Tensor]:  # (N, 1 + D, n_outputs), (N, 3)
+        """Returns the network's outputs with their derivatives, and where the encoder was asked."""
+        features, others = self._inputs(positions, slices, fraction, n_tangents)
+        inputs = side_by_side(features, others, self.trunk.spec)
+        return self.trunk(inputs, slices, self.backend), self._asked(positions, others)
+
+    def _asked(self, positions: Tensor, others: Tensor) -> Tensor:  # (N, 3)
+        """Returns where the encoder is asked, without gradient, from what `_inputs` gave."""
+        if not self.motion.is_warp:
+            return positions.detach()
+        return 0.5 * (others[:, 0, :3].detach() + 1.0)
 
     def _inputs(
         self, positions: Tensor, slices: FrameSlices, fraction: float, n_tangents: int
@@ -180,21 +193,21 @@ class SurfaceField(SignalField):
     @torch.no_grad()
     def normals(self, positions: Tensor, frame: int) -> Tensor:
         """Returns (N, 3) unit normals, outward, model axes. Not differentiable."""
-        return torch.cat(
-            [self._surface(part, frame)[1] for part in positions.split(self.backend.query_rows)]
-        )
+        parts = positions.split(self.backend.query_rows)
+        return torch.cat([self._surface(part, frame)[1] for part in parts])
 
-    def _surface(self, positions: Tensor, frame: int) -> tuple[Tensor, Tensor]:
-        """Returns the jets and the unit normals at one frame."""
+    def _surface(self, positions: Tensor, frame: int) -> tuple[Outputs, Tensor]:
+        """Returns what heads read at one frame, and the unit normals."""
         slices = FrameSlices.single(frame, positions.shape[0])
-        found = self.query(positions, slices, self.trained_fraction, 3)
+        found, asked = self._jets(positions, slices, self.trained_fraction, 3)
         outputs = found.shape[2]
         with torch.enable_grad():
             # A head's level is a function of the outputs: its gradient is their chain rule.
             values = found[:, 0].detach().requires_grad_()
             slopes = torch.autograd.grad(self.head.levels(values).sum(), values)[0]
         gradients = (found[:, 1:] * slopes.view(-1, 1, outputs)).sum(2)
-        return found, torch.nn.functional.normalize(gradients, dim=1, eps=1e-9)
+        normals = torch.nn.functional.normalize(gradients, dim=1, eps=1e-9)
+        return Outputs.of(found, asked), normals
 
 
 class Field(SurfaceField):
@@ -221,10 +234,10 @@ class Field(SurfaceField):
 
         Not differentiable.
         """
-        chunks = []
+        chunks, fraction = [], self.trained_fraction
         for rows in torch.arange(positions.shape[0]).split(self.backend.query_rows):
-            found, normals = self._surface(positions[rows], frame)
+            outputs, normals = self._surface(positions[rows], frame)
             views = -normals if directions is None else directions[rows]
             slices = FrameSlices.single(frame, len(rows))
-            chunks.append(self.head.rgbs(Outputs.of(found), views, slices, self.backend))
+            chunks.append(self.head.rgbs(outputs, views, slices, fraction, self.backend))
         return torch.cat(chunks)

@@ -64,13 +64,14 @@ def render_samples(
     accumulate = field.backend.accumulate
     if field.backend.is_asynchronous:
         # How many are worth colouring is not known here without waiting; all are coloured.
-        rgbs = field.head.rgbs(outputs, directions, samples.slices, field.backend)
+        rgbs = field.head.rgbs(outputs, directions, samples.slices, fraction, field.backend)
         colours = accumulate(weights, rgbs, samples.ray_indices, rays.n_rays, samples.packing)
     else:
         seen = (weights.detach() > MIN_WEIGHT).nonzero()[:, 0]
         bounds = torch.searchsorted(seen, on_device(samples.slices.offsets, seen.device))
         slices = FrameSlices(samples.slices.frames, tuple(bounds.tolist()))
-        rgbs = field.head.rgbs(outputs.at(seen), directions[seen], slices, field.backend)
+        parts = (outputs.at(seen), directions[seen], slices, fraction, field.backend)
+        rgbs = field.head.rgbs(*parts)
         colours = accumulate(weights[seen], rgbs, samples.ray_indices[seen], rays.n_rays)
     others = [torch.ones_like(middles)[:, None], middles[:, None]]
     if n_tangents:

@@ -162,7 +162,9 @@ def _albedo(place: Place, shading: Shading, slices: FrameSlices) -> Tensor:
     positions = (shading.positions[chosen] + _nearby(place, len(chosen))).clamp(0.0, 1.0)
     there = place.field.outputs(positions, at, place.fraction, 0)
     head_on = -unit(here.gradients.detach())
-    albedos, others = (head.albedos(each, head_on, at, backend) for each in (here, there))
+    albedos, others = (
+        head.albedos(each, head_on, at, place.fraction, backend) for each in (here, there)
+    )
     return albedo_loss(albedos, others, counts)
 
 

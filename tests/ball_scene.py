@@ -107,7 +107,7 @@ class BallField:
 
     def outputs(self, *arguments: Any) -> Outputs:
         """Returns what a head reads of the jets."""
-        return Outputs.of(self.query(*arguments))
+        return Outputs.of(self.query(*arguments), arguments[0].detach())
 
     def sharpness(self, fraction: float) -> float:
         """Returns the head's."""

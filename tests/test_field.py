@@ -8,6 +8,8 @@ from resfields_ngp.backends import open_backend
 from resfields_ngp.encoders import FrequencyConfig, HashGrid4DConfig, HashGridConfig
 from resfields_ngp.field import Field, NetworkConfig
 from resfields_ngp.heads import NerfConfig, NeusConfig
+from resfields_ngp.motion import jets
+from resfields_ngp.motion.offset import OffsetConfig
 from resfields_ngp.records import FrameSlices
 from resfields_ngp.resfield import ResFieldConfig
 
@@ -31,11 +33,16 @@ def seeded(seed: int = 0) -> torch.Generator:
 
 
 def make_field(
-    backend=BACKENDS[0], encoder: str = "frequency", head: str = "neus", rank: int = 2
+    backend=BACKENDS[0],
+    encoder: str = "frequency",
+    head: str = "neus",
+    rank: int = 2,
+    motion: OffsetConfig | None = None,
 ) -> Field:
     network = NetworkConfig(32, 1, release_end=0.5)
     residual = ResFieldConfig(rank=rank, deviation=0.1)
-    field = Field(ENCODERS[encoder], network, HEADS[head], residual, 3, seeded(), backend)
+    parts = (ENCODERS[encoder], network, HEADS[head], residual)
+    field = Field(*parts, 3, seeded(), backend, motion)
     for name, parameter in field.encoder.named_parameters():
         if name == "table":
             parameter.data.normal_(0.0, 0.3, generator=seeded(1))
@@ -145,3 +152,13 @@ def test_wrong_shapes_and_widths_are_refused():
     for config in (NeusConfig, NerfConfig):
         with pytest.raises(ValueError, match=r"head\.n_neurons is 256; allowed: 16, 32"):
             config(n_neurons=256)
+
+
+@pytest.mark.parametrize("motion", [None, OffsetConfig()])
+def test_colours_are_asked_where_the_encoder_is_and_pull_at_no_place(motion: OffsetConfig | None):
+    field, points = make_field(motion=motion), positions().requires_grad_()
+    slices = FrameSlices.single(2, 20)
+    asked = field.outputs(points, slices, 1.0, 3).positions
+    warped = field.motion(jets.of_positions(points, 0), slices, field.backend, 1.0).positions
+    assert not asked.requires_grad and torch.allclose(asked, warped[:, 0], atol=1e-6)
+    assert torch.equal(asked, points) == (motion is None)

@@ -143,7 +143,8 @@ def test_an_empty_ray_costs_nothing_on_its_own_background_only():
 def test_samples_on_the_surface_are_picked_evenly_and_without_a_warning():
     slices, weights = FrameSlices((0, 2), (0, 16, 40)), torch.full((40,), 0.5)
     weights[::2] = 0.05
-    shading = Shading(torch.zeros(40, 3), Outputs(torch.zeros(40, 1), torch.zeros(40, 3)), weights)
+    nowhere = torch.zeros(40, 3)
+    shading = Shading(nowhere, Outputs(torch.zeros(40, 1), nowhere, nowhere), weights)
     place = Place(small_field(CPU, "neus"), ball_occupancy(CONFIG, True), 0.3, seeded())
     torch.set_warn_always(True)
     try:

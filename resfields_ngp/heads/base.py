@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from ..backends.base import Backend
 from ..backends.unpacking import unpacked
-from ..encoders import spherical_harmonics
-from ..mlp import ResFieldMlp
-from ..ranges import check_ranges, check_width
 from ..records import FrameSlices
 
 
@@ -25,13 +21,16 @@ class Outputs:
     """(N, n_outputs): first what opacity comes from, then features for the colour network."""
     gradients: Tensor
     """(N, 3) of the first output by position, model units; (N, 0) without tangents."""
+    positions: Tensor
+    """(N, 3) where the encoder was asked: of a motion, where it led. Without gradient."""
 
     @staticmethod
     def of(
         jets: Tensor,  # (N, 1 + D, n_outputs)
+        positions: Tensor,  # (N, 3)
     ) -> Outputs:
-        """Takes from the network's jets what heads read; differentiable."""
-        return Outputs(*unpacked(jets))
+        """Takes from the network's jets what heads read; differentiable in the jets."""
+        return Outputs(*unpacked(jets), positions)
 
     def at(
         self,
@@ -40,7 +39,8 @@ class Outputs:
         """Returns some rows; differentiable."""
         packed = torch.cat([self.values, self.gradients], dim=1)
         taken: Tensor = _Take.apply(packed, indices)  # pyright: ignore - untyped
-        return Outputs(*taken.split([self.values.shape[1], self.gradients.shape[1]], dim=1))
+        values, gradients = taken.split([self.values.shape[1], self.gradients.shape[1]], dim=1)
+        return Outputs(values, gradients, self.positions.index_select(0, indices))
 
 
 class _Take(torch.autograd.Function):
@@ -110,40 +110,21 @@ class RadianceHead(SurfaceHead):
         outputs: Outputs,
         directions: Tensor,  # (N, 3)
         slices: FrameSlices,
+        fraction: float,
         backend: Backend,
     ) -> Tensor:  # (N, 3)
-        """Returns colours in [0, 1], or a little beyond."""
+        """Returns colours in [0, 1], or a little beyond, at a fraction of training in [0, 1]."""
 
     def albedos(
         self,
         outputs: Outputs,
         directions: Tensor,  # (N, 3)
         slices: FrameSlices,
+        fraction: float,
         backend: Backend,
     ) -> Tensor:  # (N, 3)
         """Returns colours without light: the colours themselves where none is told apart."""
-        return self.rgbs(outputs, directions, slices, backend)
-
-
-class ColourNetworkConfig(Protocol):
-    """A head's settings of its colour network."""
-
-    @property
-    def n_neurons(self) -> int:
-        """Width of its hidden layers."""
-        ...
-
-
-def check_colour_network(config: ColourNetworkConfig) -> None:
-    """Raises ValueError where a head's settings of its colour network are out of range."""
-    check_width("head", config.n_neurons)
-    check_ranges(
-        "head",
-        config,
-        view_degree=(0, 4),
-        n_geometry_features=(0, 127),
-        n_hidden_layers=(0, 16),
-    )
+        return self.rgbs(outputs, directions, slices, fraction, backend)
 
 
 def unit(
@@ -151,30 +132,3 @@ def unit(
 ) -> Tensor:  # (N, 3)
     """Returns the vectors at length 1, those (nearly) 0 as they are; quicker than `normalize`."""
     return vectors * (vectors * vectors).sum(1, keepdim=True).clamp(min=1e-12).rsqrt()
-
-
-def bounded(
-    outputs: Tensor,  # (N, 3)
-) -> Tensor:  # (N, 3) in [0, 1]
-    """Returns ``1.5 sigmoid(outputs) - 0.25`` clamped to [0, 1], with the unclamped gradient.
-
-    A plain sigmoid saturates at black and white, and under an L1 loss a channel that starts near 0
-    hardly ever leaves it; the padding (mip-NeRF's, arXiv:2103.13415, but wider) keeps a slope.
-    """
-    padded = 1.5 * outputs.sigmoid() - 0.25
-    inside = padded.clamp(0.0, 1.0)
-    return inside.detach() + (padded - padded.detach())
-
-
-def network_rgbs(
-    network: ResFieldMlp,
-    inputs: list[Tensor],  # each (N, F)
-    directions: Tensor,  # (N, 3)
-    view_degree: int,
-    slices: FrameSlices,
-    backend: Backend,
-) -> Tensor:  # (N, 3) in [0, 1]
-    """Returns a colour network's colours from its inputs and `view_degree` bands of the view."""
-    if view_degree:
-        inputs = [*inputs, spherical_harmonics(directions, view_degree)]
-    return bounded(network(torch.cat(inputs, dim=1)[:, None], slices, backend)[:, 0])

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from ..backends.base import Backend
-from ..backends.specs import MlpSpec
-from ..mlp import ResFieldMlp
 from ..records import FrameSlices
 from ..resfield import ResFieldConfig
-from .base import Outputs, RadianceHead, check_colour_network, network_rgbs
+from .base import Outputs, RadianceHead
+from .colours import ColourGridConfig, Colours, check_colours
 
 
 @dataclass(frozen=True)
@@ -34,11 +33,13 @@ class NerfConfig:
     """Width of the colour network, a multiple of 16 up to 128."""
     n_hidden_layers: int = 2
     """Hidden layers of the colour network."""
+    colour_grid: ColourGridConfig = field(default_factory=ColourGridConfig)
+    """What colours are read from besides."""
 
     def __post_init__(self) -> None:
         if self.surface_density <= 0.0:
             raise ValueError(f"head.surface_density is {self.surface_density}; allowed: above 0")
-        check_colour_network(self)
+        check_colours(self)
 
 
 class NerfHead(RadianceHead):
@@ -59,13 +60,7 @@ class NerfHead(RadianceHead):
         self.n_outputs = 1 + config.n_geometry_features
         self.n_tangents = 0
         self.register_buffer("output_scales", torch.ones(self.n_outputs), persistent=False)
-        spec = MlpSpec(
-            config.n_geometry_features + config.view_degree**2,
-            3,
-            config.n_neurons,
-            config.n_hidden_layers,
-        )
-        self.colour = ResFieldMlp(spec, n_frames, residual, generator)
+        self.colours = Colours(config, 0, n_frames, residual, generator)
 
     def sharpness(self, fraction: float) -> float:
         """Returns the surface's density: opacity rises as ``1 - exp(-density * length)``."""
@@ -80,12 +75,15 @@ class NerfHead(RadianceHead):
         return -torch.expm1(-self.densities(outputs.values) * lengths)
 
     def rgbs(
-        self, outputs: Outputs, directions: Tensor, slices: FrameSlices, backend: Backend
+        self,
+        outputs: Outputs,
+        directions: Tensor,
+        slices: FrameSlices,
+        fraction: float,
+        backend: Backend,
     ) -> Tensor:
         """See `RadianceHead.rgbs`."""
-        inputs = [outputs.values[:, 1:]]
-        degree = self.config.view_degree
-        return network_rgbs(self.colour, inputs, directions, degree, slices, backend)
+        return self.colours(outputs, (), directions, slices, fraction, backend)
 
     def levels(self, values: Tensor) -> Tensor:
         """See `SurfaceHead.levels`: ``log(surface_density / density)``, a hundredth an e-fold."""

@@ -8,20 +8,19 @@ Vocabulary
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from ..backends.base import Backend
-from ..backends.specs import MlpSpec
 from ..encoders import harmonic_quadrics, spherical_harmonics
-from ..mlp import ResFieldMlp
 from ..ranges import check_ranges
 from ..records import FrameSlices
 from ..resfield import ResFieldConfig
-from .base import Outputs, RadianceHead, check_colour_network, network_rgbs, unit
+from .base import Outputs, RadianceHead, unit
+from .colours import ColourGridConfig, Colours, check_colours
 
 _LIGHT_DEGREE = 3
 """Bands of spherical harmonics of the light: what a matt surface shows of any, to one per cent."""
@@ -55,6 +54,8 @@ class NeusConfig:
     """Width of the colour network, a multiple of 16 up to 128."""
     n_hidden_layers: int = 1
     """Hidden layers of the colour network."""
+    colour_grid: ColourGridConfig = field(default_factory=ColourGridConfig)
+    """What colours are read from besides."""
 
     def __post_init__(self) -> None:
         if not 0.0 < self.sharpness_start <= self.sharpness_end:
@@ -63,7 +64,7 @@ class NeusConfig:
                 f"{self.sharpness_end}; allowed: 0 < start <= end"
             )
         check_ranges("head", self, cosine_anneal=(0.0, 1.0), distance_scale=(1e-6, math.inf))
-        check_colour_network(self)
+        check_colours(self)
 
 
 class NeusHead(RadianceHead):
@@ -90,16 +91,13 @@ class NeusHead(RadianceHead):
         self.register_buffer("output_scales", scales, persistent=False)
         self.log_correction = nn.Parameter(torch.zeros(()))
         self.has_albedo = config.lighting == "harmonics"
-        n_inputs = config.n_geometry_features + config.view_degree**2
         if self.has_albedo:
             light = torch.zeros(_LIGHT_DEGREE**2, 3)
             light[0] = 1.0 / spherical_harmonics(torch.eye(3)[:1], 1)
             self.light = nn.Parameter(light)
             self.register_buffer("quadrics", harmonic_quadrics(), persistent=False)
-        else:
-            n_inputs += 3
-        spec = MlpSpec(n_inputs, 3, config.n_neurons, config.n_hidden_layers)
-        self.colour = ResFieldMlp(spec, n_frames, residual, generator)
+        n_others = 0 if self.has_albedo else 3
+        self.colours = Colours(config, n_others, n_frames, residual, generator)
 
     def sharpness(self, fraction: float) -> Tensor:
         """Returns the scheduled sharpness times the learned correction, within a factor of 2."""
@@ -124,21 +122,28 @@ class NeusHead(RadianceHead):
         return ratio * front - (1.0 - ratio) * (0.5 - 0.5 * cosines).relu()
 
     def rgbs(
-        self, outputs: Outputs, directions: Tensor, slices: FrameSlices, backend: Backend
+        self,
+        outputs: Outputs,
+        directions: Tensor,
+        slices: FrameSlices,
+        fraction: float,
+        backend: Backend,
     ) -> Tensor:
         """See `RadianceHead.rgbs`."""
-        albedos = self.albedos(outputs, directions, slices, backend)
+        albedos = self.albedos(outputs, directions, slices, fraction, backend)
         return albedos * self.shades(unit(outputs.gradients)) if self.has_albedo else albedos
 
     def albedos(
-        self, outputs: Outputs, directions: Tensor, slices: FrameSlices, backend: Backend
+        self,
+        outputs: Outputs,
+        directions: Tensor,
+        slices: FrameSlices,
+        fraction: float,
+        backend: Backend,
     ) -> Tensor:
         """See `RadianceHead.albedos`."""
-        degree = self.config.view_degree
-        inputs = [outputs.values[:, 1:]]
-        if not self.has_albedo:
-            inputs.append(unit(outputs.gradients))
-        return network_rgbs(self.colour, inputs, directions, degree, slices, backend)
+        others = [] if self.has_albedo else [unit(outputs.gradients)]
+        return self.colours(outputs, others, directions, slices, fraction, backend)
 
     def shades(
         self,

@@ -33,6 +33,11 @@ def some_jets(n: int = 12) -> torch.Tensor:
     return torch.randn(n, 1, 5, generator=seeded(1))
 
 
+def outputs_of(jets: torch.Tensor) -> Outputs:
+    """Returns what heads read, at random places."""
+    return Outputs.of(jets, torch.rand(len(jets), 3, generator=seeded(7)))
+
+
 def some_directions(n: int = 12) -> torch.Tensor:
     return torch.nn.functional.normalize(torch.randn(n, 3, generator=seeded(2)), dim=1)
 
@@ -40,20 +45,20 @@ def some_directions(n: int = 12) -> torch.Tensor:
 def test_alphas_are_the_absorbed_part_of_the_light():
     jets, lengths = some_jets(), torch.rand(12, generator=seeded(3))
     densities = 10.0 * jets[:, 0, 0].exp()
-    found = nerf_head().alphas(Outputs.of(jets), some_directions(), lengths, 0.5)
+    found = nerf_head().alphas(outputs_of(jets), some_directions(), lengths, 0.5)
     assert torch.allclose(found, 1.0 - torch.exp(-densities * lengths), atol=1e-6)
 
 
 def test_two_halves_absorb_as_much_as_the_whole():
     jets, lengths = some_jets(), torch.rand(12, generator=seeded(3)) * 0.1
-    whole = nerf_head().alphas(Outputs.of(jets), some_directions(), lengths, 0.5)
-    half = nerf_head().alphas(Outputs.of(jets), some_directions(), lengths / 2, 0.5)
+    whole = nerf_head().alphas(outputs_of(jets), some_directions(), lengths, 0.5)
+    half = nerf_head().alphas(outputs_of(jets), some_directions(), lengths / 2, 0.5)
     assert torch.allclose((1.0 - half) ** 2, 1.0 - whole, atol=1e-6)
 
 
 def test_alphas_and_gradients_are_finite_for_huge_outputs():
     jets = torch.tensor([-1e4, 0.0, 1e4]).view(3, 1, 1).expand(3, 1, 5).clone().requires_grad_()
-    alphas = nerf_head().alphas(Outputs.of(jets), some_directions(3), torch.ones(3), 0.5)
+    alphas = nerf_head().alphas(outputs_of(jets), some_directions(3), torch.ones(3), 0.5)
     alphas.sum().backward()
     assert torch.isfinite(alphas).all() and torch.isfinite(jets.grad).all()
     assert alphas[0] == 0.0 and alphas[2] == 1.0
@@ -71,9 +76,9 @@ def test_levels_are_negative_exactly_where_density_exceeds_the_surfaces():
 @pytest.mark.parametrize("view_degree", [0, 2])
 def test_colours_depend_on_the_view_only_where_asked(view_degree: int):
     head, slices = nerf_head(view_degree), FrameSlices((0, 2), (0, 5, 12))
-    rgbs = head.rgbs(Outputs.of(some_jets()), some_directions(), slices, BACKEND)
+    rgbs = head.rgbs(outputs_of(some_jets()), some_directions(), slices, 1.0, BACKEND)
     assert rgbs.shape == (12, 3) and (rgbs >= 0).all() and (rgbs <= 1).all()
-    others = head.rgbs(Outputs.of(some_jets()), -some_directions(), slices, BACKEND)
+    others = head.rgbs(outputs_of(some_jets()), -some_directions(), slices, 1.0, BACKEND)
     assert torch.equal(rgbs, others) == (view_degree == 0)
 
 

@@ -30,6 +30,11 @@ def some_jets(n: int = 12) -> torch.Tensor:
     return torch.randn(n, 4, 5, generator=seeded(1))
 
 
+def outputs_of(jets: torch.Tensor) -> Outputs:
+    """Returns what heads read, at random places."""
+    return Outputs.of(jets, torch.rand(len(jets), 3, generator=seeded(7)))
+
+
 def some_directions(n: int = 12) -> torch.Tensor:
     return unit(torch.randn(n, 3, generator=seeded(2)))
 
@@ -95,7 +100,7 @@ def test_alphas_and_gradients_are_finite_however_sharp(kind: str, sharpness: flo
 def test_alphas_of_the_head_are_its_densitys(density):
     head, jets, lengths = neus_head(density=density), some_jets(), torch.full((12,), 0.02)
     directions = some_directions()
-    found = head.alphas(Outputs.of(jets), directions, lengths, 1.0)
+    found = head.alphas(outputs_of(jets), directions, lengths, 1.0)
     if density == "logistic":
         cosines = (directions * jets[:, 1:, 0]).sum(1).clamp(max=0.0)
         expected = logistic_alphas(jets[:, 0, 0], cosines, lengths, head.sharpness(1.0))
@@ -110,12 +115,12 @@ def test_back_faces_have_gradients_early_only():
     directions, lengths = torch.tensor([[0.6, 0.0, 0.8]]), torch.tensor([0.02])
     head = neus_head()
     seen = [
-        head.alphas(Outputs.of(jets), directions, lengths, fraction).item()
+        head.alphas(outputs_of(jets), directions, lengths, fraction).item()
         for fraction in (0.0, 0.1, 0.2)
     ]
     assert seen[0] > seen[1] > seen[2] == 0.0
     assert (
-        neus_head(cosine_anneal=0.0).alphas(Outputs.of(jets), directions, lengths, 0.0).item()
+        neus_head(cosine_anneal=0.0).alphas(outputs_of(jets), directions, lengths, 0.0).item()
         == 0.0
     )
 
@@ -140,9 +145,9 @@ def test_normals_have_unit_length_and_no_nan_where_there_is_none():
 @pytest.mark.parametrize("view_degree", [0, 3])
 def test_colours_depend_on_the_view_only_where_asked(view_degree: int):
     head, slices = neus_head(view_degree=view_degree), FrameSlices((0, 2), (0, 5, 12))
-    rgbs = head.rgbs(Outputs.of(some_jets()), some_directions(), slices, BACKEND)
+    rgbs = head.rgbs(outputs_of(some_jets()), some_directions(), slices, 1.0, BACKEND)
     assert rgbs.shape == (12, 3) and (rgbs >= 0).all() and (rgbs <= 1).all()
-    others = head.rgbs(Outputs.of(some_jets()), -some_directions(), slices, BACKEND)
+    others = head.rgbs(outputs_of(some_jets()), -some_directions(), slices, 1.0, BACKEND)
     assert torch.equal(rgbs, others) == (view_degree == 0)
 
 
@@ -192,14 +197,14 @@ def test_light_starts_white_and_the_same_from_everywhere():
 def test_colours_are_albedos_times_shades_and_albedos_know_no_normal():
     head, slices = lamp_head(torch.tensor([0.0, 1.0, 0.0])), FrameSlices((0, 2), (0, 5, 12))
     jets, directions = some_jets(), some_directions()
-    outputs = Outputs.of(jets)
-    albedos = head.albedos(outputs, directions, slices, BACKEND)
+    outputs = outputs_of(jets)
+    albedos = head.albedos(outputs, directions, slices, 1.0, BACKEND)
     shades = head.shades(unit(outputs.gradients))
-    rgbs = head.rgbs(outputs, directions, slices, BACKEND)
+    rgbs = head.rgbs(outputs, directions, slices, 1.0, BACKEND)
     assert torch.allclose(rgbs, albedos * shades) and (rgbs - albedos).abs().max() > 0.1
     jets[:, 1:] *= -1.0
-    turned = Outputs.of(jets)
-    assert torch.equal(head.albedos(turned, directions, slices, BACKEND), albedos)
+    turned = outputs_of(jets)
+    assert torch.equal(head.albedos(turned, directions, slices, 1.0, BACKEND), albedos)
 
 
 def test_a_colour_that_only_normals_explain_turns_them():
@@ -207,7 +212,9 @@ def test_a_colour_that_only_normals_explain_turns_them():
     jets = torch.zeros(1, 4, 5)
     jets[0, 1:, 0] = torch.tensor([0.8, 0.6, 0.0])
     jets.requires_grad_()
-    brighter = head.rgbs(Outputs.of(jets), torch.tensor([[1.0, 0.0, 0.0]]), slices, BACKEND).sum()
+    brighter = head.rgbs(
+        outputs_of(jets), torch.tensor([[1.0, 0.0, 0.0]]), slices, 1.0, BACKEND
+    ).sum()
     brighter.backward()
     gradient = jets.grad[0, 1:, 0]
     # Towards the lamp, and not along the normal, whose length does not count.
@@ -220,15 +227,15 @@ def test_colours_see_the_normal_but_not_the_length_of_its_gradient(lighting: str
     if head.has_albedo:
         head.light.data += torch.randn(9, 3, generator=seeded(5))
     jets = some_jets()
-    rgbs = head.rgbs(Outputs.of(jets), some_directions(), slices, BACKEND)
+    rgbs = head.rgbs(outputs_of(jets), some_directions(), slices, 1.0, BACKEND)
     longer, turned = jets.clone(), jets.clone()
     longer[:, 1:, 0] *= 3.0
     turned[:, 1:, 0] *= -1.0
     assert torch.allclose(
-        head.rgbs(Outputs.of(longer), some_directions(), slices, BACKEND), rgbs, atol=1e-6
+        head.rgbs(outputs_of(longer), some_directions(), slices, 1.0, BACKEND), rgbs, atol=1e-6
     )
     assert not torch.allclose(
-        head.rgbs(Outputs.of(turned), some_directions(), slices, BACKEND), rgbs
+        head.rgbs(outputs_of(turned), some_directions(), slices, 1.0, BACKEND), rgbs
     )
 
 

@@ -116,7 +116,7 @@ def test_another_schema_version_is_refused_by_name(tmp_path: Path):
     _save(tmp_path, 1)
     path = tmp_path / "step_0000001.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"schema_version": 99}))
-    with pytest.raises(CheckpointError, match="schema version 99; this program reads 1"):
+    with pytest.raises(CheckpointError, match="schema version 99; this program reads 2"):
         load_checkpoint(path)
 
 

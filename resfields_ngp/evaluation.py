@@ -169,7 +169,7 @@ def mesh_scores(mesh: Mesh, capture: Capture, frame: int, config: EvaluationConf
         truth_normals = None if truth_normals is None else truth_normals[keep]
         scores |= surface_scores(points, normals, truth, truth_normals, config.threshold)
         scores["chamfer_resfields"] = chamfer_resfields(points, truth)
-    views = [*capture.views, *([capture.test_view] if capture.test_view else [])]
+    views = capture.all_views
     overlaps = [
         silhouette_iou(
             view.blanked(silhouette(mesh, view.cameras, frame), frame), view.masks[frame]

@@ -75,13 +75,10 @@ class Exhibit:
         scores = run.scores() if (run.path / "evaluation.json").is_file() else None
         return Exhibit(run.path.resolve().name, numbers, surfaces, bounds, capture, scores)
 
-    @cached_property
+    @property
     def views(self) -> tuple[View, ...]:
         """The cameras, the held-out one last."""
-        if self.capture is None:
-            return ()
-        test = self.capture.test_view
-        return (*self.capture.views, *([] if test is None else [test]))
+        return () if self.capture is None else self.capture.all_views
 
     @cached_property
     def up(self) -> np.ndarray:

@@ -250,10 +250,9 @@ def chosen_views(capture: Capture, names: tuple[str, ...]) -> list[View]:
     Raises:
         ValueError: A name is not in the capture.
     """
-    views = list(capture.views) + ([capture.test_view] if capture.test_view else [])
     if not names:
         return [capture.test_view or capture.views[0]]
-    known = {view.name: view for view in views}
+    known = {view.name: view for view in capture.all_views}
     for name in names:
         if name not in known:
             allowed = ", ".join(known)

@@ -119,10 +119,7 @@ def inspect_capture(capture: Capture, config: HullConfig, n_parameters: int = 0)
     """
     hull = build_hull(capture, config)
     coverage = mask_coverage(capture, hull)
-    tested = () if capture.test_view is None else (capture.test_view,)
-    reports = tuple(
-        _report(capture, view, coverage.get(view.name)) for view in (*capture.views, *tested)
-    )
+    reports = tuple(_report(capture, view, coverage.get(view.name)) for view in capture.all_views)
     return Inspection(
         name=capture.name,
         frame_numbers=capture.frame_numbers,

@@ -7,7 +7,7 @@ and back: the honest measure of the whole.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +53,7 @@ def evaluate_round_trip(
         FileNotFoundError: No frame was exported as obj or glb.
         ValueError: A file is damaged.
     """
-    views = [*capture.views, *([capture.test_view] if capture.test_view else [])]
+    views = capture.all_views
     rows, pairs, names, exported = [], [], [], readable_frames(run)
     numbers = capture.frame_numbers
     frames = [frame for frame, number in enumerate(numbers) if number in exported]
@@ -85,7 +85,7 @@ def evaluate_round_trip(
     return result
 
 
-def _summary(capture: Capture, views: list[View], rows: list[dict[str, Any]]) -> dict[str, Any]:
+def _summary(capture: Capture, views: Sequence[View], rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Returns the whole table with its means."""
     held_out = capture.test_view.name if capture.test_view else None
     cameras = {view.name: _means([r for r in rows if r["camera"] == view.name]) for view in views}

@@ -17,7 +17,8 @@ from textured_ball import CENTRE
 from viewed_balls import NUMBERS, RADIUS, Balls, exhibit
 
 from resfields_ngp.datasets.base import View
-from resfields_ngp.viewer import Viewer, field_of_view, page, photograph, require_viser
+from resfields_ngp.viewed_scene import field_of_view, photograph
+from resfields_ngp.viewer import Viewer, page, require_viser
 
 msgspec = pytest.importorskip("msgspec.msgpack")
 zstandard = pytest.importorskip("zstandard")

@@ -123,6 +123,11 @@ class Capture:
         return len(self.frame_numbers)
 
     @property
+    def all_views(self) -> tuple[View, ...]:
+        """The training cameras, then the held-out one if there is one."""
+        return self.views if self.test_view is None else (*self.views, self.test_view)
+
+    @property
     def has_masks(self) -> bool:
         """True where every training view has masks."""
         return all(view.masks is not None for view in self.views)

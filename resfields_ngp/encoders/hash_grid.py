@@ -114,17 +114,20 @@ def check_grid(config: Any) -> None:
     )
 
 
-def residual_count(n_residuals: int, n_frames: int) -> int:
+def residual_count(n_residuals: int, n_frames: int, frames_each: int = 4) -> int:
     """Returns how many residual features a sequence gets: a longer one moves in more ways.
 
     Args:
         n_residuals: What was asked for; below 0 is automatic.
         n_frames: Frames of the sequence.
+        frames_each: For how many of them there is one.
 
     >>> [residual_count(-1, n_frames) for n_frames in (1, 12, 40, 100)]
     [0, 3, 10, 15]
+    >>> [residual_count(-1, n_frames, frames_each=2) for n_frames in (1, 3, 12, 100)]
+    [0, 2, 6, 15]
     """
-    automatic = min(max(n_frames // 4, 3), 15)
+    automatic = min(max(n_frames // frames_each, 3), 15)
     return min(automatic if n_residuals < 0 else n_residuals, n_frames - 1)
 
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ..backends.base import Backend
 from ..backends.specs import MlpSpec
 from ..encoders import spherical_harmonics
-from ..encoders.hash_grid import HashGrid, HashGridConfig
+from ..encoders.hash_grid import HashGrid, HashGridConfig, residual_count
 from ..mlp import ResFieldMlp
 from ..ranges import check_ranges, check_width
 from ..records import FrameSlices
@@ -66,19 +66,10 @@ class ColourGridConfig:
             release_end=(self.release_start, 1.0),
         )
 
-    def residual_count(self, n_frames: int) -> int:
-        """Returns how many residual features a sequence gets.
-
-        >>> [ColourGridConfig().residual_count(n_frames) for n_frames in (1, 3, 12, 100)]
-        [0, 2, 6, 15]
-        """
-        automatic = min(max(n_frames // 2, 3), 15)
-        return min(automatic if self.n_residuals < 0 else self.n_residuals, n_frames - 1)
-
     def released(self, fraction: float) -> float:
         """Returns how much of the grid takes part at a fraction of training, 0 to 1.
 
-        >>> [ColourGridConfig().released(fraction) for fraction in (0.2, 0.55, 0.9)]
+        >>> [round(ColourGridConfig().released(fraction), 3) for fraction in (0.2, 0.55, 0.9)]
         [0.0, 0.5, 1.0]
         """
         if fraction >= self.release_end:
@@ -169,22 +160,13 @@ class Colours(nn.Module):
         if self.view_degree:
             inputs.append(spherical_harmonics(directions, self.view_degree))
         if self.grid is not None:
-            inputs.append(self._features(self.grid, outputs.positions, slices, fraction, backend))
+            released, positions = self.config.released(fraction), outputs.positions
+            inputs.append(
+                self.grid(positions, slices, backend, 0, released)[:, 0]
+                if released
+                else positions.new_zeros(len(positions), self.grid.n_features)
+            )
         return bounded(self.network(torch.cat(inputs, dim=1)[:, None], slices, backend)[:, 0])
-
-    def _features(
-        self,
-        grid: HashGrid,
-        positions: Tensor,
-        slices: FrameSlices,
-        fraction: float,
-        backend: Backend,
-    ) -> Tensor:  # (N, F)
-        """Returns the grid's features, 0 before its time."""
-        released = self.config.released(fraction)
-        if released == 0.0:
-            return positions.new_zeros(len(positions), grid.n_features)
-        return grid(positions, slices, backend, 0, released)[:, 0]
 
 
 def _grid(config: ColourGridConfig, n_frames: int, generator: torch.Generator) -> HashGrid:
@@ -195,7 +177,7 @@ def _grid(config: ColourGridConfig, n_frames: int, generator: torch.Generator) -
         log2_hashmap_size=config.log2_hashmap_size,
         base_resolution=config.base_resolution,
         per_level_scale=config.per_level_scale,
-        n_residuals=config.residual_count(n_frames),
+        n_residuals=residual_count(config.n_residuals, n_frames, frames_each=2),
         start_levels=0,
         smooth_from=config.smooth_from,
     )

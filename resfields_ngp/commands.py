@@ -16,6 +16,7 @@ from . import stages
 from .config import Config, SynthConfig, load_config
 from .config_tree import apply_table, nested, to_table
 from .extraction import MeshingConfig
+from .extras import required
 from .fit_commands import is_fit, revisit, scene_and_settings
 from .options import (
     DoctorOptions,
@@ -137,9 +138,8 @@ def view(options: ViewOptions, settings: Settings) -> int:
     """Shows a run in a web browser, or writes a page that does."""
     from .exhibit import Exhibit
     from .reconstruction import use_threads
-    from .viewer import require_viser
 
-    require_viser()
+    required("viser")
     if options.frames_per_second < 1:
         raise UsageError(f"--frames-per-second is {options.frames_per_second}; allowed: 1 or more")
     run, capture = RunFolder.open(options.run), None

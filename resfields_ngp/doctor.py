@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from .extras import EXTRAS
+
 _TINYCUDANN = (
     "git+https://github.com/NVlabs/tiny-cuda-nn/@6ee3546bda615f51abe684ce9edefeb414689135"
     "#subdirectory=bindings/torch"
@@ -214,19 +216,14 @@ def _cuda_packages(gpu: _Gpu | None) -> Iterator[Finding]:
 
 def _extras() -> Iterator[Finding]:
     """Yields the conveniences that are used where they are there."""
-    yield _optional("embreex", "meshes as pictures for prepare; not on ARM", "embreex")
-    yield _optional("tensorboard", "curves beside metrics.jsonl", "resfields-ngp[tensorboard]")
-    yield _optional("libigl", "distances of meshes for fit sdf", "resfields-ngp[sdf]", "igl")
-    yield _optional("usd-core", "USD files of textured meshes", "resfields-ngp[usd]", "pxr")
-    yield _optional("pycolmap", "footage calibrated by COLMAP", "resfields-ngp[colmap]")
-    yield _optional("DracoPy", "small GLB files", "resfields-ngp[draco]")
-    yield _optional("viser", "runs in a web browser, by view", "resfields-ngp[viewer]")
+    embree = ("embreex", "embreex", "meshes as pictures for prepare; not on ARM", "embreex")
+    others = ((name, each.package, each.purpose, each.requirement) for name, each in EXTRAS.items())
+    for extra in (embree, *others):
+        yield _optional(*extra)
 
 
-def _optional(package: str, purpose: str, requirement: str, module: str = "") -> Finding:
-    finding = _package(
-        package, module or package, f'{sys.executable} -m pip install "{requirement}"'
-    )
+def _optional(module: str, package: str, purpose: str, requirement: str) -> Finding:
+    finding = _package(package, module, f'{sys.executable} -m pip install "{requirement}"')
     if finding.verdict == "works":
         return finding
     return Finding(package, "unneeded", f"not installed; {purpose}", finding.remedy)

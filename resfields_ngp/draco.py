@@ -6,12 +6,12 @@ KHR_draco_mesh_compression; the package: DracoPy, an extra.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+
+from .extras import required
 
 EXTENSION = "KHR_draco_mesh_compression"
 """Its name in glTF files."""
@@ -38,21 +38,6 @@ class Compressed:
     """Number of triangles."""
 
 
-def require_draco() -> Any:
-    """Returns the module DracoPy.
-
-    Raises:
-        ImportError: It is not installed; the message has the line that installs it.
-    """
-    try:
-        return importlib.import_module("DracoPy")
-    except ImportError:
-        raise ImportError(
-            "Draco needs DracoPy, which is not installed; pip install 'resfields-ngp[draco]',"
-            " or leave out --texturing.draco"
-        ) from None
-
-
 def compress(attributes: Mapping[str, np.ndarray], faces: np.ndarray) -> Compressed:
     """Compresses a mesh.
 
@@ -63,7 +48,7 @@ def compress(attributes: Mapping[str, np.ndarray], faces: np.ndarray) -> Compres
     Raises:
         ImportError: DracoPy is not installed.
     """
-    draco = require_draco()
+    draco = required("DracoPy")
     normals = attributes.get("NORMAL")
     content = draco.encode(
         np.asarray(attributes["POSITION"], np.float32),

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from .extras import required
 from .mesh import Mesh, edge_counts, face_volumes
 
 
@@ -23,7 +24,7 @@ class MeshDistance:
     _igl: Any = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_igl", _libigl())
+        object.__setattr__(self, "_igl", required("igl"))
 
     @property
     def is_watertight(self) -> bool:
@@ -50,13 +51,3 @@ class MeshDistance:
         windings = self._igl.fast_winding_number(vertices, faces, points)
         # Inside-out meshes wind the other way.
         return np.where(np.abs(windings) > 0.5, -distances, distances).astype(np.float32)
-
-
-def _libigl() -> Any:
-    try:
-        import igl
-    except ImportError:
-        raise ImportError(
-            "signed distances of meshes need libigl; pip install 'resfields-ngp[sdf]'"
-        ) from None
-    return igl

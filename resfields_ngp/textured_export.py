@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from .config import Config
 from .datasets.base import Capture, CaptureConfig, View
 from .datasets.selection import select_frames
-from .draco import require_draco
+from .extras import required
 from .flicker import measure_flicker
 from .frame_jobs import Plan, check_faults, manifest_settings
 from .manifest import Manifest, read_manifest
@@ -93,7 +93,7 @@ def export_textured(
     if "usd" in config.meshing.formats:
         require_usd()
     if config.texturing.draco and "glb" in config.meshing.formats:
-        require_draco()
+        required("DracoPy")
     frames = select_frames(config.meshing.frames, reconstruction.n_frames, "meshing.frames")
     numbers = [reconstruction.frame_numbers[frame] for frame in frames]
     capture = capture_at(config.capture, numbers[0])

@@ -12,7 +12,8 @@ import trimesh
 from trimesh.visual import TextureVisuals
 
 from .atlas import Atlas, TexturedMesh
-from .draco import EXTENSION, require_draco
+from .draco import EXTENSION
+from .extras import required
 from .gltf import textured_glb
 from .mesh import Mesh, is_far
 from .mesh_files import to_ply
@@ -123,7 +124,7 @@ def read_textured(path: Path) -> TexturedMesh:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such mesh; run mesh --texture uv first")
     if path.suffix == ".glb" and EXTENSION.encode() in path.read_bytes():
-        require_draco()  # without it trimesh would not say what is wrong
+        required("DracoPy")  # without it trimesh would not say what is wrong
     try:
         loaded = trimesh.load(path, process=False, force="mesh")
         assert isinstance(loaded, trimesh.Trimesh)

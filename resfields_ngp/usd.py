@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from .atlas import TexturedMesh
+from .extras import required
 from .writing import whole_file
 
 METRES_PER_UNIT = 1.0
@@ -26,14 +26,7 @@ def require_usd() -> Any:
     Raises:
         ImportError: It is not installed; the message has the line that installs it.
     """
-    try:
-        found = {name: importlib.import_module(f"pxr.{name}") for name in _MODULES}
-    except ImportError:
-        raise ImportError(
-            "usd files need usd-core, which is not installed; pip install 'resfields-ngp[usd]',"
-            " or leave usd out of --format"
-        ) from None
-    return SimpleNamespace(**found)
+    return SimpleNamespace(**{name: required(f"pxr.{name}") for name in _MODULES})
 
 
 def write_usd_frame(textured: TexturedMesh, path: Path, picture: str, up: str = "+y") -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .exhibit import Exhibit
+from .extras import required
 from .viewed_scene import Moment, Stage, field_of_view
 from .viewed_surfaces import LOOKS, Look
 
@@ -21,21 +22,6 @@ if TYPE_CHECKING:
 
 _FIELD = np.radians(45.0)  # of its view, from top to bottom
 _PATIENCE = 0.5  # seconds between looks for a new checkpoint
-
-
-def require_viser() -> Any:
-    """Returns the module viser.
-
-    Raises:
-        ImportError: It is not installed; the message has the line that installs it.
-    """
-    try:
-        import viser
-    except ImportError:
-        raise ImportError(
-            "view needs viser, which is not installed; pip install 'resfields-ngp[viewer]'"
-        ) from None
-    return viser
 
 
 class Viewer:
@@ -188,7 +174,7 @@ def page(
 
 def _opened(exhibit: Exhibit, host: str, port: int) -> tuple[Any, Stage]:
     """Returns a server and its scene, in which the browser's camera looks at the subject."""
-    viser = require_viser()
+    viser = required("viser")
     with contextlib.redirect_stdout(io.StringIO()):  # it would say where it listens, in a box
         server = viser.ViserServer(host, port, label=exhibit.name, verbose=False)
     stage = Stage(server.scene, exhibit)

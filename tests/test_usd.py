@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ from textured_ball import SIZE, ball, moved, textured_ball
 from resfields_ngp.atlas import TexturedMesh, unwrap
 from resfields_ngp.decimation import decimate
 from resfields_ngp.textured_files import write_textured
-from resfields_ngp.usd import require_usd, write_usd_sequence
+from resfields_ngp.usd import write_usd_sequence
 
 
 def test_a_sequence_plays_meshes_of_different_connectivity(tmp_path: Path) -> None:
@@ -47,9 +46,3 @@ def test_a_sequence_plays_meshes_of_different_connectivity(tmp_path: Path) -> No
         assert places.GetInterpolation() == "faceVarying"
         picture = image.Get(code)
         assert Path(picture.resolvedPath).name == f"ball_{code:08d}.png"
-
-
-def test_without_usd_core_the_install_line_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "pxr.Usd", None)
-    with pytest.raises(ImportError, match=r"pip install 'resfields-ngp\[usd\]'"):
-        require_usd()

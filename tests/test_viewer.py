@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import re
-import sys
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -18,7 +17,7 @@ from viewed_balls import NUMBERS, RADIUS, Balls, exhibit
 
 from resfields_ngp.datasets.base import View
 from resfields_ngp.viewed_scene import field_of_view, photograph
-from resfields_ngp.viewer import Viewer, page, require_viser
+from resfields_ngp.viewer import Viewer, page
 
 msgspec = pytest.importorskip("msgspec.msgpack")
 zstandard = pytest.importorskip("zstandard")
@@ -206,9 +205,3 @@ def test_photographs_are_small_and_keep_their_shape() -> None:
 def test_fields_of_view_are_vertical() -> None:
     view = exhibit(Balls()).views[0]
     assert field_of_view(view, 0) == pytest.approx(2 * np.arctan(32 / (1.6 * 64)))
-
-
-def test_without_viser_the_line_that_installs_it_is_named(monkeypatch) -> None:
-    monkeypatch.setitem(sys.modules, "viser", None)
-    with pytest.raises(ImportError, match=r"pip install 'resfields-ngp\[viewer\]'"):
-        require_viser()

@@ -15,6 +15,7 @@ import numpy as np
 
 from ...datasets.base import CaptureError
 from ...datasets.selection import frame_order
+from ...extras import required
 from .base import (
     Footage,
     FootageView,
@@ -132,13 +133,7 @@ def _model_folder(root: Path) -> tuple[Path, list[str]]:
 
 def _read_shots(model: Path) -> list[_Shot]:
     """Returns the images that have a pose."""
-    try:
-        import pycolmap
-    except ImportError:
-        raise ImportError(
-            "COLMAP's models need pycolmap, which is not installed; "
-            "pip install 'resfields-ngp[colmap]'"
-        ) from None
+    pycolmap = required("pycolmap")
     try:
         read = pycolmap.Reconstruction(str(model))
         stored = [

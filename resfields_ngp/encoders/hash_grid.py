@@ -131,6 +131,20 @@ def residual_count(n_residuals: int, n_frames: int, frames_each: int = 4) -> int
     return min(automatic if n_residuals < 0 else n_residuals, n_frames - 1)
 
 
+def wave_counts(n_frames: int, n_levels: int, n_residuals: int) -> list[int]:
+    """Returns from how many slow cosines the coefficients of each level start.
+
+    From `n_residuals`, as few as there can be, for the coarsest level to the geometric mean of that
+    and of all there are for the finest: what crosses a small cell is gone sooner.
+
+    >>> wave_counts(100, 4, 15)
+    [15, 21, 28, 39]
+    """
+    growth = math.sqrt((n_frames - 1) / n_residuals)
+    last = max(n_levels - 1, 1)
+    return [round(n_residuals * growth ** (level / last)) for level in range(n_levels)]
+
+
 class Grid(Encoder):
     """What all grids share: the table, and the release of levels."""
 
@@ -165,7 +179,8 @@ class HashGrid(Grid):
             )
             self.coefficients.knots.data.normal_(0.0, 1.0, generator=generator)
             if 0 < config.smooth_from <= n_frames:
-                rows = smooth_rows(n_frames, spec.n_levels, n_residuals, generator)
+                waves = wave_counts(n_frames, spec.n_levels, n_residuals)
+                rows = smooth_rows(n_frames, waves, n_residuals, generator)
                 self.coefficients.knots.data.copy_(rows)
 
     @staticmethod

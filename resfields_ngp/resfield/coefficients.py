@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -63,23 +64,25 @@ def dct_basis(n_frames: int, n_bases: int) -> Tensor:
 
 
 def smooth_rows(
-    n_frames: int, n_sets: int, n_rows: int, generator: torch.Generator
+    n_frames: int, n_waves: Sequence[int], n_rows: int, generator: torch.Generator
 ) -> Tensor:  # (n_frames, n_sets, n_rows)
-    """Returns coefficients that change as slowly as they can and yet all differ.
+    """Returns coefficients that change slowly over time and yet all differ.
 
-    Each set is a random rotation of the slowest cosines: over the frames its coefficients are
-    uncorrelated, of mean 0 and mean square 1. What moves smoothly is of few cosines (Akhter et al.,
-    Nonrigid Structure from Motion in Trajectory Space, 2008).
+    Each set is drawn at random from the span of the slowest cosines: over the frames its
+    coefficients are uncorrelated, of mean 0 and mean square 1. What moves smoothly is of few
+    cosines (Akhter et al., Nonrigid Structure from Motion in Trajectory Space, 2008).
 
     Args:
         n_frames: F.
-        n_sets: Sets, of a rotation each.
+        n_waves: How many cosines each set is drawn from, n_rows to F - 1.
         n_rows: Coefficients of a set, at most F - 1.
-        generator: Source of the rotations.
+        generator: Source of the draws.
     """
-    turns = torch.linalg.qr(torch.randn(n_sets, n_rows, n_rows, generator=generator)).Q
-    cosines = math.sqrt(n_frames) * dct_basis(n_frames, n_rows)
-    return torch.einsum("fk,lkr->flr", cosines, turns)
+    sets = []
+    for count in n_waves:
+        turn = torch.linalg.qr(torch.randn(count, n_rows, generator=generator)).Q
+        sets.append(math.sqrt(n_frames) * dct_basis(n_frames, count) @ turn)
+    return torch.stack(sets, dim=1)
 
 
 class TimeCoefficients(nn.Module):

@@ -8,6 +8,7 @@ from resfields_ngp.resfield import (
     AttentionCoefficients,
     ResFieldConfig,
     TimeCoefficients,
+    dct_basis,
     knot_weights,
     segment_weights,
     smooth_rows,
@@ -54,7 +55,7 @@ def test_interpolated_coefficients_meet_halfway():
 
 @pytest.mark.parametrize(("n_frames", "n_rows"), [(2, 1), (12, 3), (40, 10), (7, 6)])
 def test_smooth_rows_are_uncorrelated_and_change_no_faster_than_their_cosines(n_frames, n_rows):
-    rows = smooth_rows(n_frames, 3, n_rows, seeded())
+    rows = smooth_rows(n_frames, [n_rows] * 3, n_rows, seeded())
     assert rows.shape == (n_frames, 3, n_rows)
     assert torch.allclose(rows.mean(0), torch.zeros(3, n_rows), atol=1e-5)
     for each in rows.unbind(1):
@@ -66,6 +67,16 @@ def test_smooth_rows_are_uncorrelated_and_change_no_faster_than_their_cosines(n_
     orders = torch.arange(1, n_rows + 1)
     expected = (4 * (torch.pi * orders / (2 * n_frames)).sin().square()).sum()
     assert torch.allclose(change, expected.expand(3), rtol=1e-4)
+
+
+def test_smooth_rows_take_from_as_many_cosines_as_they_are_given() -> None:
+    waves = [4, 9, 29]
+    rows = smooth_rows(30, waves, 4, seeded())
+    for count, each in zip(waves, rows.unbind(1), strict=True):
+        assert torch.allclose(each.T @ each, 30 * torch.eye(4), atol=1e-4)
+        parts = dct_basis(30, 29).T @ each  # of each cosine
+        assert parts[count - 1].norm() > 0.1
+        assert torch.allclose(parts[count:], torch.zeros(29 - count, 4), atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -84,6 +84,12 @@ def test_neighbouring_frames_of_a_long_sequence_start_alike(n_frames: int, is_sm
     assert abs(likeness(HashGrid(config, n_frames, seeded()))) < 0.2
 
 
+def test_coefficients_of_fine_levels_start_with_faster_waves():
+    rows = residual_grid(-1, 100).coefficients.knots.detach()
+    change = (rows[1:] - rows[:-1]).square().mean(dim=(0, 2))  # of each level
+    assert (change[1:] > change[:-1]).all() and change[-1] > 3 * change[0]
+
+
 @each_backend
 def test_a_frame_takes_its_own_coefficients_only(backend):
     grid = residual_grid()

@@ -78,10 +78,9 @@ def smooth_rows(
         n_rows: Coefficients of a set, at most F - 1.
         generator: Source of the draws.
     """
-    sets = []
-    for count in n_waves:
-        turn = torch.linalg.qr(torch.randn(count, n_rows, generator=generator)).Q
-        sets.append(math.sqrt(n_frames) * dct_basis(n_frames, count) @ turn)
+    cosines = math.sqrt(n_frames) * dct_basis(n_frames, max(n_waves))
+    mixtures = (torch.randn(count, n_rows, generator=generator) for count in n_waves)
+    sets = [cosines[:, : len(each)] @ torch.linalg.qr(each).Q for each in mixtures]
     return torch.stack(sets, dim=1)
 
 
